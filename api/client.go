@@ -1,0 +1,211 @@
+// Package api is the HTTP API of a running network over a Unix socket: the server
+// around a network.Network, and the client that the REPL and the commands use.
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"weft/network"
+	"weft/topo"
+)
+
+// A Client talks to one running network. Its methods may be called concurrently.
+type Client struct {
+	path string
+	http *http.Client
+}
+
+// Dial returns a Client of the API socket at path. It does not connect yet.
+func Dial(path string) *Client {
+	var d net.Dialer
+	return &Client{path: path, http: &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return d.DialContext(ctx, "unix", path)
+		},
+	}}}
+}
+
+// An Error is an error that the network answered with.
+type Error struct {
+	Message string `json:"error"`
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// ErrGone is matched by errors of calls on a network that has ended.
+var ErrGone = errors.New("the network is gone")
+
+// Up builds the network of plan and calls progress, if not nil, for each event.
+func (c *Client) Up(ctx context.Context, plan *topo.Plan, progress func(network.Event)) error {
+	return c.stream(ctx, http.MethodPut, "/v1/network", plan, progress)
+}
+
+// Start connects the switches of a network that Up built to their controllers.
+func (c *Client) Start(ctx context.Context, progress func(network.Event)) error {
+	return c.stream(ctx, http.MethodPost, "/v1/network/start", nil, progress)
+}
+
+// Down stops the network's controllers and programs, and ends the sandbox.
+func (c *Client) Down(ctx context.Context, progress func(network.Event)) error {
+	return c.stream(ctx, http.MethodDelete, "/v1/network", nil, progress)
+}
+
+// State returns what the network is now.
+func (c *Client) State(ctx context.Context) (network.State, error) {
+	return call[network.State](ctx, c, http.MethodGet, "/v1/network", nil)
+}
+
+// Wait waits until every switch is connected to its controllers, at most timeout,
+// and returns the connections that are missing.
+func (c *Client) Wait(ctx context.Context, timeout time.Duration) ([]network.ControlConnection, error) {
+	return call[[]network.ControlConnection](ctx, c, http.MethodPost, "/v1/wait", struct {
+		Timeout time.Duration `json:"timeout"`
+	}{timeout})
+}
+
+// Ping exchanges ICMP echoes between hosts.
+func (c *Client) Ping(ctx context.Context, r network.PingRequest) (network.PingResult, error) {
+	return call[network.PingResult](ctx, c, http.MethodPost, "/v1/ping", r)
+}
+
+// Iperf measures throughput between two hosts.
+func (c *Client) Iperf(ctx context.Context, r network.IperfRequest) (network.IperfResult, error) {
+	return call[network.IperfResult](ctx, c, http.MethodPost, "/v1/iperf", r)
+}
+
+// AddHost adds a host to the running network.
+func (c *Client) AddHost(ctx context.Context, h topo.Host) (topo.PlannedHost, error) {
+	return call[topo.PlannedHost](ctx, c, http.MethodPost, "/v1/hosts", h)
+}
+
+// AddSwitch adds a switch to the running network.
+func (c *Client) AddSwitch(ctx context.Context, s topo.Switch) (topo.PlannedSwitch, error) {
+	return call[topo.PlannedSwitch](ctx, c, http.MethodPost, "/v1/switches", s)
+}
+
+// AddLink adds a link between two nodes of the running network.
+func (c *Client) AddLink(ctx context.Context, l topo.Link) (topo.PlannedLink, error) {
+	return call[topo.PlannedLink](ctx, c, http.MethodPost, "/v1/links", l)
+}
+
+// DeleteNode removes a host or switch and its links.
+func (c *Client) DeleteNode(ctx context.Context, name string) error {
+	_, err := call[struct{}](ctx, c, http.MethodDelete, "/v1/nodes/"+url.PathEscape(name), nil)
+	return err
+}
+
+// DeleteLink removes the links between two nodes.
+func (c *Client) DeleteLink(ctx context.Context, a, b string) error {
+	_, err := call[struct{}](ctx, c, http.MethodDelete, linkPath(a, b), nil)
+	return err
+}
+
+// SetLink takes both ends of every link between two nodes up or down.
+func (c *Client) SetLink(ctx context.Context, a, b string, up bool) error {
+	_, err := call[struct{}](ctx, c, http.MethodPatch, linkPath(a, b), struct {
+		Up bool `json:"up"`
+	}{up})
+	return err
+}
+
+// SetSwitch starts or stops a switch.
+func (c *Client) SetSwitch(ctx context.Context, name string, running bool) error {
+	_, err := call[struct{}](ctx, c, http.MethodPatch, "/v1/switches/"+url.PathEscape(name), struct {
+		Running bool `json:"running"`
+	}{running})
+	return err
+}
+
+func linkPath(a, b string) string {
+	return "/v1/links/" + url.PathEscape(a) + "/" + url.PathEscape(b)
+}
+
+func (c *Client) do(ctx context.Context, method, path string, body any) (*http.Response, error) {
+	var r io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		r = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://weft"+path, r)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, fmt.Errorf("%w (%v)", ErrGone, err)
+	}
+	if resp.StatusCode >= 300 {
+		defer resp.Body.Close()
+		var e Error
+		if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || e.Message == "" {
+			return nil, fmt.Errorf("%s %s: %s", method, path, resp.Status)
+		}
+		return nil, &e
+	}
+	return resp, nil
+}
+
+func call[T any](ctx context.Context, c *Client, method, path string, body any) (T, error) {
+	var v T
+	resp, err := c.do(ctx, method, path, body)
+	if err != nil {
+		return v, err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(&v); err != nil {
+		if ctx.Err() != nil {
+			return v, ctx.Err()
+		}
+		return v, fmt.Errorf("%w (%s %s: %v)", ErrGone, method, path, err)
+	}
+	return v, nil
+}
+
+// stream reads JSON lines of streamLine until the last, which has Done or Error.
+func (c *Client) stream(ctx context.Context, method, path string, body any, progress func(network.Event)) error {
+	resp, err := c.do(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	dec := json.NewDecoder(bufio.NewReader(resp.Body))
+	for {
+		var l streamLine
+		if err := dec.Decode(&l); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return fmt.Errorf("%w (%s %s: %v)", ErrGone, method, path, err)
+		}
+		switch {
+		case l.Error != "":
+			return &Error{Message: l.Error}
+		case l.Done:
+			return nil
+		case l.Event != nil && progress != nil:
+			progress(*l.Event)
+		}
+	}
+}
+
+type streamLine struct {
+	Event *network.Event `json:"event,omitempty"`
+	Error string         `json:"error,omitempty"`
+	Done  bool           `json:"done,omitempty"`
+}
