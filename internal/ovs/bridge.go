@@ -1,0 +1,156 @@
+package ovs
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/digitalocean/go-openvswitch/ovsdb"
+)
+
+// A Bridge is a switch of the instance.
+type Bridge struct {
+	Name      string // kernel name of its local port
+	DPID      uint64
+	Protocols []string // OpenFlow10 …; empty for the default
+	FailMode  string   // secure, standalone
+	// Datapath is the type in Open vSwitch's words: "system" or "netdev".
+	Datapath string
+	STP      bool
+	Ports    []Port
+}
+
+// A Port is a bridge's port.
+type Port struct {
+	Name   string // of the device
+	Number int    // OpenFlow port number
+	// Type is Open vSwitch's: "" for a device that exists, "patch", "afxdp".
+	Type string
+	Peer string // the other port of a patch
+	MAC  string // for patch ports; devices have their own
+}
+
+// AddBridges makes bridges with their ports in one transaction, and waits until they
+// forward.
+func (i *Instance) AddBridges(ctx context.Context, bridges ...Bridge) error {
+	var b builder
+	for _, br := range bridges {
+		b.bridge(br)
+	}
+	return i.commit(ctx, b.ops...)
+}
+
+// DeleteBridges removes bridges with their ports.
+func (i *Instance) DeleteBridges(ctx context.Context, names ...string) error {
+	ids, err := i.ids(ctx, "Bridge", names...)
+	if err != nil {
+		return err
+	}
+	var ops []ovsdb.TransactOp
+	for _, id := range ids {
+		ops = append(ops, mutate{Table: "Open_vSwitch", Mutations: []cond{{"bridges", "delete", uuid(id)}}})
+	}
+	return i.commit(ctx, ops...)
+}
+
+// AddPort adds a port to a bridge.
+func (i *Instance) AddPort(ctx context.Context, bridge string, p Port) error {
+	var b builder
+	ref := b.port(p)
+	b.ops = append(b.ops, mutate{Table: "Bridge", Where: []cond{{"name", "==", bridge}},
+		Mutations: []cond{{"ports", "insert", ref}}})
+	return i.commit(ctx, b.ops...)
+}
+
+// DeletePort removes a port from a bridge.
+func (i *Instance) DeletePort(ctx context.Context, bridge, port string) error {
+	ids, err := i.ids(ctx, "Port", port)
+	if err != nil {
+		return err
+	}
+	return i.commit(ctx, mutate{Table: "Bridge", Where: []cond{{"name", "==", bridge}},
+		Mutations: []cond{{"ports", "delete", uuid(ids[0])}}})
+}
+
+// SetControllers replaces the controllers of bridges: targets as in ovs-vsctl(8), for
+// each bridge by its name. It does not wait for connections.
+func (i *Instance) SetControllers(ctx context.Context, targets map[string][]string) error {
+	var b builder
+	for name, ts := range targets {
+		refs := []any{}
+		for _, t := range ts {
+			refs = append(refs, b.insert("Controller", row{
+				"target": t, "connection_mode": "out-of-band", "max_backoff": 1000,
+			}))
+		}
+		b.ops = append(b.ops, update{Table: "Bridge", Where: []cond{{"name", "==", name}},
+			Row: row{"controller": set(refs)}})
+	}
+	return i.commit(ctx, b.ops...)
+}
+
+// ids returns the UUIDs of the rows of table that have these names, in their order.
+func (i *Instance) ids(ctx context.Context, table string, names ...string) ([]string, error) {
+	i.mu.Lock()
+	db := i.db
+	i.mu.Unlock()
+	var ids []string
+	for _, name := range names {
+		rows, err := db.Transact(ctx, database, []ovsdb.TransactOp{
+			query{Table: table, Where: []cond{{"name", "==", name}}, Columns: []string{"_uuid"}}})
+		if err != nil {
+			return nil, fmt.Errorf("switch database: %w", err)
+		}
+		if len(rows) != 1 {
+			return nil, fmt.Errorf("Open vSwitch has no %s %q", table, name)
+		}
+		ids = append(ids, rowID(rows[0]["_uuid"]))
+	}
+	return ids, nil
+}
+
+// A builder gathers the operations of one transaction.
+type builder struct {
+	ops  []ovsdb.TransactOp
+	next int
+}
+
+func (b *builder) insert(table string, r row) any {
+	b.next++
+	name := "r" + strconv.Itoa(b.next)
+	b.ops = append(b.ops, insert{Table: table, Row: r, As: name})
+	return named(name)
+}
+
+func (b *builder) port(p Port) any {
+	iface := row{"name": p.Name, "ofport_request": p.Number}
+	if p.Type != "" {
+		iface["type"] = p.Type
+	}
+	if p.Peer != "" {
+		iface["options"] = dict(map[string]string{"peer": p.Peer})
+	}
+	if p.MAC != "" {
+		iface["mac"] = p.MAC
+	}
+	return b.insert("Port", row{"name": p.Name, "interfaces": b.insert("Interface", iface)})
+}
+
+func (b *builder) bridge(br Bridge) {
+	local := b.insert("Interface", row{"name": br.Name, "type": "internal"})
+	ports := []any{b.insert("Port", row{"name": br.Name, "interfaces": local})}
+	for _, p := range br.Ports {
+		ports = append(ports, b.port(p))
+	}
+	dpid := fmt.Sprintf("%016x", br.DPID)
+	r := row{
+		"name": br.Name, "ports": set(ports), "fail_mode": br.FailMode,
+		"datapath_type": br.Datapath, "stp_enable": br.STP,
+		"other_config": dict(map[string]string{"datapath-id": dpid, "disable-in-band": "true"}),
+	}
+	if len(br.Protocols) > 0 {
+		r["protocols"] = set(br.Protocols)
+	}
+	b.ops = append(b.ops, mutate{Table: "Open_vSwitch",
+		Mutations: []cond{{"bridges", "insert", b.insert("Bridge", r)}}})
+}

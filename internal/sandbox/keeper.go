@@ -1,0 +1,305 @@
+package sandbox
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Sandbox is the keeper's view of the namespaces that it started.
+type Sandbox struct {
+	// Name is the network's name; Socket is its API's path.
+	Name   string
+	Socket string
+	// Rootless says that the sandbox is in a user namespace.
+	Rootless bool
+
+	state    *stateDir
+	cmd      *exec.Cmd
+	lifeline *os.File
+	log      *os.File
+	broker   *server
+	done     chan struct{}
+	err      error
+	close    sync.Once
+}
+
+// Start makes a sandbox with an engine in it. name may be empty: the first free one.
+// The API answers as soon as the engine runs; if it never does, Done is closed.
+func Start(ctx context.Context, name string) (*Sandbox, error) {
+	state, err := claim(name)
+	if err != nil {
+		return nil, err
+	}
+	s := &Sandbox{
+		Name: state.name, Socket: filepath.Join(state.path, socketFile),
+		Rootless: os.Geteuid() != 0, state: state, done: make(chan struct{}),
+	}
+	if err := s.start(ctx); err != nil {
+		removeState(int(state.base.Fd()), state.name)
+		state.close()
+		return nil, err
+	}
+	go s.wait()
+	return s, nil
+}
+
+func (s *Sandbox) start(ctx context.Context) (err error) {
+	var closers []*os.File
+	defer func() {
+		for _, f := range closers {
+			f.Close()
+		}
+	}()
+	keep := func(f *os.File) *os.File { closers = append(closers, f); return f }
+
+	s.log, err = os.OpenFile(filepath.Join(s.state.path, logFile), os.O_RDWR|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("network log: %w", err)
+	}
+	listener, err := listenUnix(s.Socket)
+	if err != nil {
+		return fmt.Errorf("API socket: %w", err)
+	}
+	keep(listener)
+	lifeR, lifeW, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("lifeline: %w", err)
+	}
+	keep(lifeR)
+	mapR, mapW, err := os.Pipe()
+	if err != nil {
+		lifeW.Close()
+		return err
+	}
+	keep(mapR)
+	keep(mapW)
+	ours, theirs, err := seqpacketPair()
+	if err != nil {
+		lifeW.Close()
+		return fmt.Errorf("broker: %w", err)
+	}
+	keep(theirs)
+
+	ids, err := mapping(ctx, s.Rootless)
+	if err != nil {
+		lifeW.Close()
+		ours.Close()
+		return err
+	}
+	mode := "root"
+	if s.Rootless {
+		mode = "rootless"
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{initName, s.Name, s.state.path, mode}
+	if ids.helpers {
+		cmd.Args = append(cmd.Args, "mapped-later")
+	}
+	cmd.Stderr = s.log
+	cmd.ExtraFiles = []*os.File{fdListener - 3: listener, fdBroker - 3: theirs, fdLifeline - 3: lifeR,
+		fdLock - 3: s.state.lock, fdBase - 3: s.state.base, fdMapped - 3: mapR}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Setsid:     true, // Ctrl-C in the user's terminal is not for the network
+		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC,
+	}
+	if s.Rootless {
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings, cmd.SysProcAttr.GidMappings = ids.uids, ids.gids
+	}
+	if err := cmd.Start(); err != nil {
+		lifeW.Close()
+		ours.Close()
+		return startError(err, s.Rootless)
+	}
+	s.cmd, s.lifeline = cmd, lifeW
+	if ids.helpers {
+		if err := ids.apply(ctx, cmd.Process.Pid); err != nil {
+			cmd.Process.Kill()
+			cmd.Wait()
+			lifeW.Close()
+			ours.Close()
+			return err
+		}
+	}
+	s.broker = serve(ours)
+	return nil
+}
+
+func startError(err error, rootless bool) error {
+	switch {
+	case rootless && (errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EUSERS)):
+		return fmt.Errorf("this system does not let user %d make user namespaces (%w): run weft as root, or see `weft doctor`", os.Getuid(), err)
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("root may not make namespaces here (%w), as in an unprivileged container: run weft with --privileged or as an ordinary user", err)
+	}
+	return fmt.Errorf("start the sandbox: %w", err)
+}
+
+// wait is the only place where the sandbox's end is noticed.
+func (s *Sandbox) wait() {
+	err := s.cmd.Wait()
+	s.broker.close()
+	s.lifeline.Close()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+	case errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signaled():
+		s.err = fmt.Errorf("the sandbox of network %s was killed (%s)", s.Name, exit.Sys().(syscall.WaitStatus).Signal())
+	default:
+		s.err = fmt.Errorf("the sandbox of network %s ended: %w", s.Name, err)
+	}
+	if s.err != nil {
+		if st, err := s.log.Stat(); err == nil && st.Size() > 0 {
+			s.err = fmt.Errorf("%w\n%s", s.err, tail(s.log, st.Size(), 15))
+		}
+	}
+	// Init does the same when the keeper is gone; whoever is left does it.
+	removeState(int(s.state.base.Fd()), s.Name)
+	s.state.close()
+	s.log.Close()
+	close(s.done)
+}
+
+// Done is closed when nothing runs in the sandbox any more.
+func (s *Sandbox) Done() <-chan struct{} { return s.done }
+
+// Err says why the sandbox ended: nil after a proper end. It is valid after Done.
+func (s *Sandbox) Err() error {
+	select {
+	case <-s.done:
+		return s.err
+	default:
+		return nil
+	}
+}
+
+// Close ends the sandbox and waits until it has ended. The engine should have been asked
+// to go first: Close does not wait for it.
+func (s *Sandbox) Close() error {
+	s.close.Do(func() { s.lifeline.Close() })
+	select {
+	case <-s.done:
+	case <-time.After(10 * time.Second):
+		s.cmd.Process.Kill() // init is stuck; SIGKILL to it ends the namespace
+		select {
+		case <-s.done:
+		case <-time.After(20 * time.Second):
+			return fmt.Errorf("network %s: the kernel has not ended its processes after 30 s", s.Name)
+		}
+	}
+	return s.err
+}
+
+// idMapping is how a user namespace's ids are mapped.
+type idMapping struct {
+	helpers    bool // by newuidmap and newgidmap, after the start
+	uids, gids []syscall.SysProcIDMap
+	subuid     string // START:COUNT
+	subgid     string
+}
+
+// mapping takes the user's sub-ids when newuidmap, newgidmap and an entry of at least
+// 65536 ids are there, else maps the user alone to root.
+func mapping(ctx context.Context, rootless bool) (idMapping, error) {
+	if !rootless {
+		return idMapping{}, nil
+	}
+	uid, gid := os.Getuid(), os.Getgid()
+	m := idMapping{
+		uids: []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}},
+		gids: []syscall.SysProcIDMap{{ContainerID: 0, HostID: gid, Size: 1}},
+	}
+	_, err1 := exec.LookPath("newuidmap")
+	_, err2 := exec.LookPath("newgidmap")
+	if err1 != nil || err2 != nil {
+		return m, nil
+	}
+	names := []string{strconv.Itoa(uid)}
+	if u, err := user.LookupId(names[0]); err == nil {
+		names = append(names, u.Username)
+	}
+	m.subuid, m.subgid = subIDs("/etc/subuid", names), subIDs("/etc/subgid", names)
+	if m.subuid == "" || m.subgid == "" {
+		return m, nil
+	}
+	m.helpers, m.uids, m.gids = true, nil, nil
+	return m, nil
+}
+
+// subIDs returns the first range of at least 65536 ids for one of names in a file of
+// subuid(5), as "START COUNT", or "".
+func subIDs(file string, names []string) string {
+	f, err := os.Open(file)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	for sc := bufio.NewScanner(f); sc.Scan(); {
+		p := strings.Split(strings.TrimSpace(sc.Text()), ":")
+		if len(p) != 3 {
+			continue
+		}
+		start, err1 := strconv.ParseUint(p[1], 10, 32)
+		count, err2 := strconv.ParseUint(p[2], 10, 32)
+		if err1 != nil || err2 != nil || start == 0 || count < 65536 {
+			continue
+		}
+		for _, n := range names {
+			if p[0] == n {
+				return fmt.Sprintf("%d %d", start, count)
+			}
+		}
+	}
+	return ""
+}
+
+func (m idMapping) apply(ctx context.Context, pid int) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for _, h := range []struct {
+		tool, sub string
+		id        int
+	}{{"newuidmap", m.subuid, os.Getuid()}, {"newgidmap", m.subgid, os.Getgid()}} {
+		args := append([]string{strconv.Itoa(pid), "0", strconv.Itoa(h.id), "1", "1"}, strings.Fields(h.sub)...)
+		if out, err := exec.CommandContext(ctx, h.tool, args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", h.tool, err, strings.TrimSpace(string(out)))
+		}
+	}
+	return nil
+}
+
+// listenUnix returns a listening socket at path that only this user can reach.
+func listenUnix(path string) (*os.File, error) {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false)
+	defer l.Close()
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, err
+	}
+	return l.File()
+}
+
+func seqpacketPair() (a, b *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	return os.NewFile(uintptr(fds[0]), "broker"), os.NewFile(uintptr(fds[1]), "broker"), nil
+}
