@@ -1,6 +1,11 @@
 package topo
 
-import "net/netip"
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+)
 
 // A Plan is a network in which nothing is left to choose: the same Spec gives the
 // same Plan on every machine. Its order is the order in which people see nodes.
@@ -11,15 +16,26 @@ type Plan struct {
 	Controllers []PlannedController `json:"controllers"`
 	Links       []PlannedLink       `json:"links"`
 	Addressing  Addressing          `json:"addressing"`
+	// NextLink is the ID of the next link, NextHost the number of the next host,
+	// from which its automatic addresses follow. Both only grow.
+	NextLink int `json:"nextLink"`
+	NextHost int `json:"nextHost"`
+
+	index *index // nil in a Plan written as a literal
 }
 
 // A PlannedHost is a Host with its interfaces.
 type PlannedHost struct {
-	Name         string      `json:"name"`
-	Interfaces   []Interface `json:"interfaces"`
-	DefaultRoute netip.Addr  `json:"defaultRoute,omitzero"`
-	PrivateDirs  []string    `json:"privateDirs,omitempty"`
-	NAT          *NAT        `json:"nat,omitempty"`
+	Name       string      `json:"name"`
+	Interfaces []Interface `json:"interfaces"` // by Port
+	// IP, IP6 and MAC belong to the host's first interface. The host keeps them
+	// while it has none. An empty MAC is derived from the interface's name.
+	IP           netip.Prefix `json:"ip,omitzero"`
+	IP6          netip.Prefix `json:"ip6,omitzero"`
+	MAC          string       `json:"mac,omitempty"`
+	DefaultRoute netip.Addr   `json:"defaultRoute,omitzero"`
+	PrivateDirs  []string     `json:"privateDirs,omitempty"`
+	NAT          *NAT         `json:"nat,omitempty"`
 }
 
 // A PlannedSwitch is a Switch with its ports.
@@ -27,13 +43,13 @@ type PlannedSwitch struct {
 	Name        string       `json:"name"`
 	Driver      SwitchDriver `json:"driver"`
 	Device      string       `json:"device"` // kernel name of the bridge, at most 15 bytes
-	DPID        uint64       `json:"dpid"`
+	DPID        uint64       `json:"dpid"`   // 0 for lxbr, which has none
 	Protocols   []string     `json:"protocols,omitempty"`
-	FailMode    string       `json:"failMode"`
-	Datapath    Datapath     `json:"datapath"`
+	FailMode    string       `json:"failMode"` // empty for lxbr
+	Datapath    Datapath     `json:"datapath"` // empty for lxbr
 	STP         bool         `json:"stp,omitempty"`
 	Controllers []string     `json:"controllers"` // names; empty for none
-	Interfaces  []Interface  `json:"interfaces"`
+	Interfaces  []Interface  `json:"interfaces"`  // by Port
 }
 
 // A PlannedController is a Controller with its defaults filled in.
@@ -42,7 +58,8 @@ type PlannedController = Controller
 // An Interface is one end of a link on a node.
 type Interface struct {
 	// Name is what people see (h1-eth0). Device is the kernel's name: the same
-	// where it fits into 15 bytes, else derived from it; unique in the network.
+	// where it fits into 15 bytes, else derived from it. It is unique among the
+	// bridges and ports of all switches for a switch, within the host for a host.
 	Name   string `json:"name"`
 	Device string `json:"device"`
 	// Port is the OpenFlow port on a switch, the interface number on a host.
@@ -66,4 +83,190 @@ type PlannedLink struct {
 type PlannedEnd struct {
 	Node      string `json:"node"`
 	Interface string `json:"interface"` // Interface.Name
+}
+
+// Host returns the host called name, or nil. The pointer is valid until the Plan
+// changes; so are those of the other look-ups.
+func (p *Plan) Host(name string) *PlannedHost {
+	if i, ok := p.find(hostNode, name, len(p.Hosts), func(i int) string { return p.Hosts[i].Name }); ok {
+		return &p.Hosts[i]
+	}
+	return nil
+}
+
+// Switch returns the switch called name, or nil.
+func (p *Plan) Switch(name string) *PlannedSwitch {
+	if i, ok := p.find(switchNode, name, len(p.Switches), func(i int) string { return p.Switches[i].Name }); ok {
+		return &p.Switches[i]
+	}
+	return nil
+}
+
+// Controller returns the controller called name, or nil.
+func (p *Plan) Controller(name string) *PlannedController {
+	if i, ok := p.find(controllerNode, name, len(p.Controllers), func(i int) string { return p.Controllers[i].Name }); ok {
+		return &p.Controllers[i]
+	}
+	return nil
+}
+
+// find returns the place of a node in its list of n nodes.
+func (p *Plan) find(kind nodeKind, name string, n int, nameOf func(int) string) (int, bool) {
+	if p.index != nil {
+		r, ok := p.index.nodes[name]
+		return r.at, ok && r.kind == kind
+	}
+	for i := range n {
+		if nameOf(i) == name {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// Interface returns the interface that e names, or nil.
+func (p *Plan) Interface(e PlannedEnd) *Interface {
+	list := p.interfaces(e.Node)
+	if list == nil {
+		return nil
+	}
+	if p.index != nil {
+		if i, ok := p.index.ends[e]; ok {
+			return &(*list)[i]
+		}
+		return nil
+	}
+	if i := slices.IndexFunc(*list, func(f Interface) bool { return f.Name == e.Interface }); i >= 0 {
+		return &(*list)[i]
+	}
+	return nil
+}
+
+// interfaces returns the interfaces of a host or switch, nil if there is none such.
+func (p *Plan) interfaces(node string) *[]Interface {
+	if h := p.Host(node); h != nil {
+		return &h.Interfaces
+	}
+	if s := p.Switch(node); s != nil {
+		return &s.Interfaces
+	}
+	return nil
+}
+
+// LinksBetween returns the links that join a and b, in either direction.
+func (p *Plan) LinksBetween(a, b string) []PlannedLink {
+	var found []PlannedLink
+	for _, l := range p.Links {
+		if l.A.Node == a && l.B.Node == b || l.A.Node == b && l.B.Node == a {
+			found = append(found, l)
+		}
+	}
+	return found
+}
+
+// Clone returns a copy that shares nothing with p.
+func (p *Plan) Clone() *Plan {
+	c := *p
+	c.Hosts = slices.Clone(p.Hosts)
+	for i := range c.Hosts {
+		h := &c.Hosts[i]
+		h.Interfaces = slices.Clone(h.Interfaces)
+		h.PrivateDirs = slices.Clone(h.PrivateDirs)
+		if h.NAT != nil {
+			nat := *h.NAT
+			h.NAT = &nat
+		}
+	}
+	c.Switches = slices.Clone(p.Switches)
+	for i := range c.Switches {
+		s := &c.Switches[i]
+		s.Protocols = slices.Clone(s.Protocols)
+		s.Controllers = slices.Clone(s.Controllers)
+		s.Interfaces = slices.Clone(s.Interfaces)
+	}
+	c.Controllers = slices.Clone(p.Controllers)
+	c.Links = slices.Clone(p.Links)
+	c.index = newIndex(&c)
+	return &c
+}
+
+// UnmarshalJSON reads what json.Marshal wrote.
+func (p *Plan) UnmarshalJSON(b []byte) error {
+	type plain Plan
+	var v plain
+	if err := json.Unmarshal(b, &v); err != nil {
+		return err
+	}
+	*p = Plan(v)
+	p.index = newIndex(p)
+	return nil
+}
+
+// AddHost adds a host to the plan, which is unchanged if there is an error. A host
+// without an address of its own gets the next one of the base; its first link
+// puts it on an interface. The default routes of other hosts stay as they are.
+func (p *Plan) AddHost(h Host) (PlannedHost, error) {
+	if err := p.grow(Spec{Hosts: []Host{h}}); err != nil {
+		return PlannedHost{}, err
+	}
+	return p.Hosts[len(p.Hosts)-1], nil
+}
+
+// AddSwitch adds a switch to the plan, which is unchanged if there is an error.
+func (p *Plan) AddSwitch(s Switch) (PlannedSwitch, error) {
+	if err := p.grow(Spec{Switches: []Switch{s}}); err != nil {
+		return PlannedSwitch{}, err
+	}
+	return p.Switches[len(p.Switches)-1], nil
+}
+
+// AddLink adds a link to the plan, which is unchanged if there is an error.
+func (p *Plan) AddLink(l Link) (PlannedLink, error) {
+	if err := p.grow(Spec{Links: []Link{l}}); err != nil {
+		return PlannedLink{}, err
+	}
+	return p.Links[len(p.Links)-1], nil
+}
+
+// RemoveNode removes a host or switch and its links.
+func (p *Plan) RemoveNode(name string) error {
+	named := func(other string) bool { return other == name }
+	switch {
+	case p.Host(name) != nil:
+		p.Hosts = slices.DeleteFunc(p.Hosts, func(h PlannedHost) bool { return named(h.Name) })
+	case p.Switch(name) != nil:
+		p.Switches = slices.DeleteFunc(p.Switches, func(s PlannedSwitch) bool { return named(s.Name) })
+	case p.Controller(name) != nil:
+		return fmt.Errorf("%s is a controller; only hosts and switches can be removed", name)
+	default:
+		return fmt.Errorf("no host or switch is called %q", name)
+	}
+	p.removeLinks(func(l PlannedLink) bool { return named(l.A.Node) || named(l.B.Node) })
+	return nil
+}
+
+// RemoveLink removes the link with the given ID and its two interfaces.
+func (p *Plan) RemoveLink(id int) error {
+	if !slices.ContainsFunc(p.Links, func(l PlannedLink) bool { return l.ID == id }) {
+		return fmt.Errorf("no link has the ID %d", id)
+	}
+	p.removeLinks(func(l PlannedLink) bool { return l.ID == id })
+	return nil
+}
+
+// removeLinks removes the links for which gone is true and indexes what is left.
+func (p *Plan) removeLinks(gone func(PlannedLink) bool) {
+	p.index = newIndex(p)
+	for _, l := range p.Links {
+		if !gone(l) {
+			continue
+		}
+		for _, e := range []PlannedEnd{l.A, l.B} {
+			if list := p.interfaces(e.Node); list != nil {
+				*list = slices.DeleteFunc(*list, func(f Interface) bool { return f.Link == l.ID })
+			}
+		}
+	}
+	p.Links = slices.DeleteFunc(p.Links, gone)
+	p.index = newIndex(p)
 }

@@ -91,8 +91,9 @@ type Switch struct {
 	FailMode string   `json:"failMode,omitempty"`
 	Datapath Datapath `json:"datapath,omitempty"` // default auto
 	STP      bool     `json:"stp,omitempty"`
-	// Controllers names the controllers of this switch; nil means all.
-	Controllers []string `json:"controllers,omitempty"`
+	// Controllers names the controllers of this switch; nil means all, an empty
+	// slice none.
+	Controllers []string `json:"controllers,omitzero"`
 }
 
 // ControllerKind names what a controller is.
