@@ -1,0 +1,234 @@
+package node
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"weft/internal/ns"
+	"weft/internal/sandbox"
+)
+
+// HostConfig says what a host is made of.
+type HostConfig struct {
+	Name string
+	// IPv6 leaves IPv6 on; without it the host sends no frame of its own accord.
+	IPv6 bool
+	// Forward makes it a router.
+	Forward bool
+	// PrivateDirs are directories of which the host's programs see an empty copy.
+	PrivateDirs []string
+	// Etc holds files that the host's programs see in /etc under the same names.
+	Etc string
+	// Env is added to the environment of programs.
+	Env []string
+}
+
+// A Host is a network namespace. It costs no process, and no namespace but that one, until
+// a program runs on it.
+type Host struct {
+	cfg HostConfig
+	net *ns.Net
+
+	mu    sync.Mutex
+	place *ns.Place
+	shell *Shell
+}
+
+// NewHost makes a host without interfaces but lo.
+func NewHost(cfg HostConfig) (*Host, error) {
+	n, err := ns.New(func() error {
+		if !cfg.IPv6 {
+			if err := Sysctl("net/ipv6/conf/default/disable_ipv6", "1"); err != nil {
+				return err
+			}
+		}
+		if cfg.Forward {
+			if err := Sysctl("net/ipv4/ip_forward", "1"); err != nil {
+				return err
+			}
+			if cfg.IPv6 {
+				return Sysctl("net/ipv6/conf/all/forwarding", "1")
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("host %s: %w", cfg.Name, err)
+	}
+	return &Host{cfg: cfg, net: n}, nil
+}
+
+// Sysctl sets a parameter of the calling thread's network namespace; key has slashes. A
+// kernel without IPv6 has no parameters of its.
+func Sysctl(key, value string) error {
+	err := os.WriteFile("/proc/sys/"+key, []byte(value), 0)
+	if errors.Is(err, os.ErrNotExist) && bytes.HasPrefix([]byte(key), []byte("net/ipv6/")) {
+		return nil
+	}
+	return err
+}
+
+// Net returns the host's network namespace.
+func (h *Host) Net() *ns.Net { return h.net }
+
+// An Address is one interface's configuration on a host.
+type Address struct {
+	Device  string
+	IP, IP6 netip.Prefix // may be invalid: none
+}
+
+// A Neighbour is a permanent entry of the ARP or NDP table.
+type Neighbour struct {
+	IP  netip.Addr
+	MAC net.HardwareAddr
+}
+
+// A NetConfig is what Configure sets on a host.
+type NetConfig struct {
+	Addresses  []Address
+	Gateway    netip.Addr  // of the default route; may be invalid
+	Neighbours []Neighbour // reached over the first address's device
+}
+
+// Configure sets lo up and gives the host's interfaces their addresses and routes.
+func (h *Host) Configure(c NetConfig) error {
+	nl, err := h.net.Handle()
+	if err != nil {
+		return fmt.Errorf("host %s: %w", h.cfg.Name, err)
+	}
+	defer nl.Close()
+	if err := h.configure(nl, c); err != nil {
+		return fmt.Errorf("host %s: %w", h.cfg.Name, err)
+	}
+	return nil
+}
+
+func (h *Host) configure(nl *netlink.Handle, c NetConfig) error {
+	lo := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: 1}} // always
+	if err := nl.LinkSetUp(lo); err != nil {
+		return fmt.Errorf("lo up: %w", err)
+	}
+	first := -1
+	for _, a := range c.Addresses {
+		dev, err := nl.LinkByName(a.Device)
+		if err != nil {
+			return fmt.Errorf("interface %s: %w", a.Device, err)
+		}
+		if err := nl.LinkSetUp(dev); err != nil {
+			return fmt.Errorf("interface %s up: %w", a.Device, err)
+		}
+		if first < 0 {
+			first = dev.Attrs().Index
+		}
+		for _, p := range []netip.Prefix{a.IP, a.IP6} {
+			if !p.IsValid() {
+				continue
+			}
+			addr := &netlink.Addr{IPNet: ipNet(p)}
+			if p.Addr().Is6() {
+				addr.Flags = unix.IFA_F_NODAD // weft's addresses are unique
+			}
+			if err := nl.AddrAdd(dev, addr); err != nil {
+				return fmt.Errorf("address %s on %s: %w", p, a.Device, err)
+			}
+		}
+	}
+	if c.Gateway.IsValid() {
+		if err := nl.RouteAdd(&netlink.Route{Gw: c.Gateway.AsSlice()}); err != nil {
+			return fmt.Errorf("default route via %s: %w", c.Gateway, err)
+		}
+	}
+	for _, n := range c.Neighbours {
+		if err := nl.NeighSet(&netlink.Neigh{LinkIndex: first, State: netlink.NUD_PERMANENT,
+			IP: n.IP.AsSlice(), HardwareAddr: n.MAC}); err != nil {
+			return fmt.Errorf("neighbour %s: %w", n.IP, err)
+		}
+	}
+	return nil
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// Shell returns the host's persistent shell, which it starts if need be.
+func (h *Host) Shell() (*Shell, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.shell != nil {
+		return h.shell, nil
+	}
+	if h.place == nil {
+		p, err := ns.NewPlace(h.net, hostname(h.cfg.Name), h.mounts)
+		if err != nil {
+			return nil, fmt.Errorf("host %s: %w", h.cfg.Name, err)
+		}
+		h.place = p
+	}
+	h.shell = NewShell(h.cfg.Name, h.place, h.cfg.Env)
+	return h.shell, nil
+}
+
+// mounts runs inside the host's mount namespace.
+func (h *Host) mounts() error {
+	if err := sandbox.MountSys(); err != nil {
+		return err
+	}
+	files, err := os.ReadDir(h.cfg.Etc)
+	if err != nil && h.cfg.Etc != "" {
+		return err
+	}
+	for _, f := range files {
+		to := filepath.Join("/etc", f.Name())
+		if _, err := os.Stat(to); err != nil {
+			continue // nothing to cover
+		}
+		if err := unix.Mount(filepath.Join(h.cfg.Etc, f.Name()), to, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", to, err)
+		}
+	}
+	for _, dir := range h.cfg.PrivateDirs {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("private directory: %w", err)
+		}
+		if err := unix.Mount("weft", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
+			return fmt.Errorf("private directory %s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+// hostname cuts a name to what sethostname(2) takes: 64 bytes.
+func hostname(name string) string { return name[:min(len(name), 64)] }
+
+// PID returns the process ID of the host's shell, 0 if none runs.
+func (h *Host) PID() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.shell == nil {
+		return 0
+	}
+	return h.shell.PID()
+}
+
+// Close ends the host's shell and what it runs, and lets go of the namespaces.
+func (h *Host) Close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.shell != nil {
+		h.shell.Close()
+	}
+	if h.place != nil {
+		h.place.Close()
+	}
+	return h.net.Close()
+}
