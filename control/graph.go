@@ -1,0 +1,162 @@
+package control
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+)
+
+// A TopologyLink joins ports of two switches of the controller.
+type TopologyLink struct {
+	DPIDA uint64
+	PortA uint32
+	DPIDB uint64
+	PortB uint32
+	Up    bool // as the network has set it; the switches' PORT_STATUS counts too
+}
+
+// ends returns l without its state, to compare.
+func (l TopologyLink) ends() TopologyLink {
+	l.Up = false
+	return l
+}
+
+// A graph is what the controller knows of the switches and the links between them,
+// and what follows from it. It changes by setting its fields and calling settle.
+type graph struct {
+	switches map[uint64]*datapath // those past the handshake
+	links    []TopologyLink
+	broken   map[TopologyLink]bool // links (their ends) set down or with a port down
+}
+
+// A trunk is a port that leads to another switch.
+type trunk struct {
+	port uint32
+	tree bool // its link is in the spanning tree
+}
+
+// A hop is a way from a switch to its neighbour.
+type hop struct {
+	out  uint32 // port; 0 for no way
+	peer *datapath
+	in   uint32 // port of peer
+}
+
+// place is the part of a datapath that settle computes.
+type place struct {
+	index     int
+	trunks    map[uint32]*trunk // ports of all links, whether up or not
+	neighbors []hop             // over links that are up, by port
+	flood     []uint32          // ports up and at the edge, or in the tree; ascending
+	// toward has the first hop to this switch from each other, by index; it is
+	// computed when first asked for.
+	toward []hop
+}
+
+// settle computes everything anew. It reports whether a link broke since the last
+// time: then flows may lead into it. A switch that is not connected breaks no link
+// for the flows that exist, since it goes on forwarding, but new ones avoid it.
+func (g *graph) settle() bool {
+	order := slices.SortedFunc(maps.Values(g.switches), func(a, b *datapath) int {
+		return cmp.Compare(a.dpid, b.dpid)
+	})
+	for i, d := range order {
+		d.place = place{index: i, trunks: make(map[uint32]*trunk)}
+	}
+	broken := make(map[TopologyLink]bool)
+	broke := false
+	for _, l := range g.links {
+		a, b := g.switches[l.DPIDA], g.switches[l.DPIDB]
+		if !l.Up || a != nil && !a.ports[l.PortA] || b != nil && !b.ports[l.PortB] {
+			broken[l.ends()] = true
+			broke = broke || !g.broken[l.ends()]
+		}
+		if a != nil {
+			a.trunks[l.PortA] = &trunk{port: l.PortA}
+		}
+		if b != nil {
+			b.trunks[l.PortB] = &trunk{port: l.PortB}
+		}
+		if a != nil && b != nil && a != b && !broken[l.ends()] {
+			a.neighbors = append(a.neighbors, hop{l.PortA, b, l.PortB})
+			b.neighbors = append(b.neighbors, hop{l.PortB, a, l.PortA})
+		}
+	}
+	g.broken = broken
+	for _, d := range order {
+		slices.SortFunc(d.neighbors, func(x, y hop) int { return cmp.Compare(x.out, y.out) })
+	}
+	growTrees(order)
+	for _, d := range order {
+		for port, up := range d.ports {
+			if t := d.trunks[port]; up && (t == nil || t.tree) {
+				d.flood = append(d.flood, port)
+			}
+		}
+		slices.Sort(d.flood)
+	}
+	return broke
+}
+
+// growTrees marks the trunks of a spanning tree of each connected component: breadth
+// first from the lowest DPID, so that the same links give the same tree.
+func growTrees(order []*datapath) {
+	seen := make([]bool, len(order))
+	for _, root := range order {
+		if seen[root.index] {
+			continue
+		}
+		seen[root.index] = true
+		for queue := []*datapath{root}; len(queue) > 0; queue = queue[1:] {
+			d := queue[0]
+			for _, h := range d.neighbors {
+				if !seen[h.peer.index] {
+					seen[h.peer.index] = true
+					d.trunks[h.out].tree = true
+					h.peer.trunks[h.in].tree = true
+					queue = append(queue, h.peer)
+				}
+			}
+		}
+	}
+}
+
+// hopsTo returns the first hop of a shortest way to d from each switch, by index.
+func (g *graph) hopsTo(d *datapath) []hop {
+	if d.toward != nil {
+		return d.toward
+	}
+	d.toward = make([]hop, len(g.switches))
+	for queue := []*datapath{d}; len(queue) > 0; queue = queue[1:] {
+		at := queue[0]
+		for _, h := range at.neighbors {
+			if n := h.peer; n != d && d.toward[n.index].out == 0 {
+				d.toward[n.index] = hop{h.in, at, h.out}
+				queue = append(queue, n)
+			}
+		}
+	}
+	return d.toward
+}
+
+// A step is a switch on a path, with the ports through which the path enters and
+// leaves it.
+type step struct {
+	dp      *datapath
+	in, out uint32
+}
+
+// path appends the shortest way from port in of a switch to port out of another to
+// steps. There may be none.
+func (g *graph) path(steps []step, from *datapath, in uint32, to *datapath, out uint32) ([]step, bool) {
+	hops := g.hopsTo(to)
+	for from != to {
+		h := hops[from.index]
+		if h.out == 0 {
+			return steps, false
+		}
+		steps = append(steps, step{from, in, h.out})
+		from, in = h.peer, h.in
+	}
+	return append(steps, step{to, in, out}), true
+}
