@@ -92,17 +92,17 @@ func (r Results) verdict() error {
 	for _, b := range r.Benchmarks {
 		for _, c := range b.Contenders {
 			if c.Name == nameWeft && len(c.Errors) > 0 {
-				failed = append(failed, fmt.Sprintf("%s: %d runs of weft failed", b.Name, len(c.Errors)))
+				failed = append(failed, fmt.Sprintf("%s: weft failed in %d of %d runs", b.Name, len(c.Errors), len(c.Errors)+len(c.Runs)))
 			}
 		}
 		for _, g := range b.Goals {
 			if !g.Met {
-				failed = append(failed, fmt.Sprintf("%s: %s of the %g times %s that were asked", b.Name, times(g.Ratio), g.AtLeast, g.Than))
+				failed = append(failed, fmt.Sprintf("%s: asked at least %g× of %s, got %s", b.Name, g.AtLeast, g.Than, times(g.Ratio)))
 			}
 		}
 	}
 	if len(failed) > 0 {
-		return fmt.Errorf("goals missed:\n  %s", strings.Join(failed, "\n  "))
+		return fmt.Errorf("not all is well:\n  %s", strings.Join(failed, "\n  "))
 	}
 	return nil
 }
@@ -117,12 +117,8 @@ func (r Results) Markdown(w io.Writer) error {
 	fmt.Fprintln(out, "| --- | --- | --- | --- | --- | --- |")
 	for _, b := range r.Benchmarks {
 		for _, g := range b.Goals {
-			met := "missed"
-			if g.Met {
-				met = "met"
-			}
 			fmt.Fprintf(out, "| %s | %s | %s: %s | %s | %g× | %s |\n",
-				b.Work, b.median(nameWeft), g.Than, b.median(g.Than), times(g.Ratio), g.AtLeast, met)
+				b.Work, b.median(nameWeft), g.Than, b.median(g.Than), times(g.Ratio), g.AtLeast, g.verdict())
 		}
 	}
 	fmt.Fprint(out, "\n| benchmark | contender | runs | command |\n| --- | --- | --- | --- |\n")
@@ -142,6 +138,16 @@ func (r Results) Markdown(w io.Writer) error {
 	return out.Flush()
 }
 
+func (g Goal) verdict() string {
+	switch {
+	case g.Met:
+		return "met"
+	case g.Ratio == 0:
+		return "not measured"
+	}
+	return "missed"
+}
+
 // median is a contender's median for people.
 func (b Benchmark) median(name string) string {
 	for _, c := range b.Contenders {
@@ -149,7 +155,7 @@ func (b Benchmark) median(name string) string {
 			return format(c.Median, b.Unit)
 		}
 	}
-	return "none"
+	return "nothing"
 }
 
 // format gives three digits.
@@ -166,7 +172,7 @@ func format(v float64, unit string) string {
 
 func times(ratio float64) string {
 	if ratio == 0 {
-		return "none"
+		return "nothing"
 	}
 	return strings.TrimSpace(format(ratio, "")) + "×"
 }

@@ -72,8 +72,8 @@ type Options struct {
 	// files below it are read and nothing is tried.
 	Root string
 	// Probe is a command that calls the function Probe with the arguments that
-	// are appended to it. It is started in new namespaces. Without it kernel
-	// features are judged by files alone.
+	// are appended to it, as {"/proc/self/exe", "doctor", "--probe"}. It is started
+	// in new namespaces. Without it kernel features are judged by files alone.
 	Probe []string
 }
 
