@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -139,7 +138,7 @@ func (c *Controller) Serve(ctx context.Context, conn net.Conn) error {
 	err := c.converse(d)
 	c.leave(d)
 	d.peer.close()
-	if err = d.peer.reason(err); errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) {
+	if err = d.peer.reason(err); endedByPeer(err) {
 		return nil
 	}
 	if d.joined {
@@ -244,6 +243,9 @@ func (c *Controller) handle(d *datapath, batch Batch) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	defer c.flush()
+	if d.joined && c.graph.switches[d.dpid] != d {
+		return errReplaced
+	}
 	for m := range batch.All() {
 		if err := c.message(d, m); err != nil {
 			return err
@@ -365,6 +367,9 @@ func (c *Controller) hello(d *datapath, m Message) error {
 	return nil
 }
 
+// errReplaced ends the older of two connections of a switch.
+var errReplaced = errors.New("the switch has connected again")
+
 // join ends the handshake. A new connection of a switch replaces its old one.
 func (c *Controller) join(d *datapath, f Features) {
 	if d.joined {
@@ -375,7 +380,7 @@ func (c *Controller) join(d *datapath, f Features) {
 		d.ports[p.Number] = p.Up
 	}
 	if old := c.graph.switches[d.dpid]; old != nil {
-		old.peer.fail(errors.New("the switch has connected again"))
+		old.peer.fail(errReplaced)
 	}
 	c.graph.switches[d.dpid] = d
 	c.stale = true

@@ -26,7 +26,9 @@ func (l TopologyLink) ends() TopologyLink {
 type graph struct {
 	switches map[uint64]*datapath // those past the handshake
 	links    []TopologyLink
-	broken   map[TopologyLink]bool // links (their ends) set down or with a port down
+	// broken says of each link (its ends) whether it is set down or has a port
+	// that is.
+	broken map[TopologyLink]bool
 }
 
 // A trunk is a port that leads to another switch.
@@ -63,21 +65,21 @@ func (g *graph) settle() bool {
 	for i, d := range order {
 		d.place = place{index: i, trunks: make(map[uint32]*trunk)}
 	}
-	broken := make(map[TopologyLink]bool)
+	broken := make(map[TopologyLink]bool, len(g.links))
 	broke := false
 	for _, l := range g.links {
 		a, b := g.switches[l.DPIDA], g.switches[l.DPIDB]
-		if !l.Up || a != nil && !a.ports[l.PortA] || b != nil && !b.ports[l.PortB] {
-			broken[l.ends()] = true
-			broke = broke || !g.broken[l.ends()]
-		}
+		down := !l.Up || a != nil && !a.ports[l.PortA] || b != nil && !b.ports[l.PortB]
+		was, known := g.broken[l.ends()]
+		broken[l.ends()] = down
+		broke = broke || down && known && !was
 		if a != nil {
 			a.trunks[l.PortA] = &trunk{port: l.PortA}
 		}
 		if b != nil {
 			b.trunks[l.PortB] = &trunk{port: l.PortB}
 		}
-		if a != nil && b != nil && a != b && !broken[l.ends()] {
+		if a != nil && b != nil && a != b && !down {
 			a.neighbors = append(a.neighbors, hop{l.PortA, b, l.PortB})
 			b.neighbors = append(b.neighbors, hop{l.PortB, a, l.PortA})
 		}

@@ -3,8 +3,10 @@ package control
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -65,7 +67,7 @@ func (p *peer) fail(err error) {
 	}
 	p.queue = nil
 	p.mu.Unlock()
-	p.conn.Close()
+	go p.conn.Close() // TLS may wait there
 	p.stir()
 }
 
@@ -107,12 +109,20 @@ func (p *peer) write() {
 				break
 			}
 			if _, err := p.conn.Write(buf); err != nil {
-				if !errors.Is(err, net.ErrClosed) {
-					err = fmt.Errorf("writing to the switch: %w", err)
-				}
-				p.fail(err)
+				p.fail(fmt.Errorf("writing to the switch: %w", err))
 				return
 			}
 		}
 	}
+}
+
+// endedByPeer reports whether err, of reading or writing, means that the other side
+// has closed the connection.
+func endedByPeer(err error) bool {
+	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, syscall.EPIPE, syscall.ECONNRESET} {
+		if errors.Is(err, end) {
+			return true
+		}
+	}
+	return false
 }

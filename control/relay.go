@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -438,8 +437,7 @@ func readError(of side, err error) error {
 	switch {
 	case errors.Is(err, ErrNotOpenFlow):
 		return fmt.Errorf("%v sent something that is %w", of, err)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.ErrClosedPipe),
-		errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET):
+	case endedByPeer(err):
 		return fmt.Errorf("closed by the %v", of)
 	}
 	return fmt.Errorf("connection to the %v: %w", of, err)
