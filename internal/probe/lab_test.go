@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -74,7 +75,24 @@ func newLab(tb testing.TB, n int) *lab {
 		l.hosts = append(l.hosts, host)
 		l.inside = append(l.inside, inside)
 	}
+	for i := range l.hosts {
+		l.waitForwarding(tb, fmt.Sprint("p", i+1))
+	}
 	return l
+}
+
+// waitForwarding waits until the bridge has noticed that a port has a carrier.
+func (l *lab) waitForwarding(tb testing.TB, port string) {
+	tb.Helper()
+	for range 500 {
+		link, err := l.fabric.LinkByName(port)
+		must(tb, err)
+		if link.Attrs().OperState == netlink.OperUp {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	tb.Fatalf("%s is not up", port)
 }
 
 // newCable makes two hosts at the ends of one veth pair.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -92,6 +93,9 @@ func Ping(ctx context.Context, hosts []Host, cfg PingConfig, progress func(done,
 	if err := p.open(); err != nil {
 		return nil, err
 	}
+	if 2*len(p.order) > roomyNeighbours {
+		p.reserve()
+	}
 	err := p.run(ctx, progress)
 	return p.results, err
 }
@@ -111,7 +115,8 @@ type pinger struct {
 	begin    time.Time
 	results  []PairResult
 	pairs    []pairState
-	order    []int32 // pairs that have not begun
+	chains   []int32 // the first pair of each chain, see plan
+	order    []int32 // those of chains that have not begun
 	ready    queue[ticket]
 	flight   queue[deadline] // by deadline: all wait equally long
 	inFlight int
@@ -122,6 +127,7 @@ type pinger struct {
 	// When the kernel has no room for a packet, nothing is sent until resume. That
 	// may go on for maxBlocked after lastReply.
 	resume, lastReply time.Duration
+	reserved          bool // reserve has been called
 }
 
 // A pairState is where a pair is. Which echo it is at is PairResult.Sent.
@@ -176,7 +182,8 @@ func newPinger(hosts []Host, cfg PingConfig) *pinger {
 	for i := range p.results {
 		p.results[i].RTT = rtts[i*cfg.Count : i*cfg.Count : (i+1)*cfg.Count]
 	}
-	p.order = p.plan()
+	p.chains = p.plan()
+	p.order = p.chains
 	return p
 }
 
@@ -251,6 +258,23 @@ func (p *pinger) open() error {
 		}
 	}
 	return nil
+}
+
+// reserve makes room for the hosts in each other's neighbour tables, as far as it can:
+// where it is not allowed to, send waits for the kernel to make room.
+func (p *pinger) reserve() {
+	p.reserved = true
+	peers := make([][]netip.Addr, len(p.hosts))
+	for _, pair := range p.chains {
+		a, b := p.cfg.Pairs[pair][0], p.cfg.Pairs[pair][1]
+		peers[a] = append(peers[a], p.hosts[b].addr(p.cfg.IPv6))
+		peers[b] = append(peers[b], p.hosts[a].addr(p.cfg.IPv6))
+	}
+	for host, list := range peers {
+		if list != nil && reserveNeighbours(p.hosts[host], list) != nil {
+			return
+		}
+	}
 }
 
 func (p *pinger) protocol() int {
@@ -415,6 +439,9 @@ func (p *pinger) send(pair int32) bool {
 	}
 	now := p.now()
 	if full && now-p.lastReply < maxBlocked {
+		if !p.reserved {
+			p.reserve()
+		}
 		s.try--
 		p.enqueue(pair)
 		return false

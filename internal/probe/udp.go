@@ -117,7 +117,7 @@ func measureUDP(ctx context.Context, cfg IperfConfig, result *IperfResult) error
 	// longer to arrive than it took to be sent.
 	result.ServerBps = bps(result.Bytes, max(result.Duration, rx.last.Sub(rx.first)))
 	if late := result.Bytes - measured; late > 0 {
-		result.Intervals = append(result.Intervals, newInterval(result.Duration, rx.last.Sub(start), late))
+		result.Intervals = append(result.Intervals, newInterval(result.Duration, max(result.Duration, rx.last.Sub(start)), late))
 	}
 	switch {
 	case ctx.Err() != nil:
