@@ -13,3 +13,8 @@ require (
 	golang.org/x/sys v0.49.0
 	golang.org/x/term v0.40.0
 )
+
+require (
+	github.com/mattn/go-runewidth v0.0.9 // indirect
+	github.com/pkg/term v1.2.0-beta.2 // indirect
+)

@@ -1,0 +1,197 @@
+package shell
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"weft/topo"
+)
+
+func runLink(ctx context.Context, c *call) error {
+	if len(c.args) != 3 {
+		return c.misuse("invalid number of args: link end1 end2 [up down]")
+	}
+	a, b, how := c.args[0], c.args[1], c.args[2]
+	if how != "up" && how != "down" {
+		return c.misuse("invalid type: link end1 end2 [up down]")
+	}
+	if err := c.wantLink(ctx, a, b); err != nil {
+		return err
+	}
+	if err := c.net.SetLink(ctx, a, b, how == "up"); err != nil {
+		return err
+	}
+	return c.done()
+}
+
+// wantLink returns an error if no link joins a and b.
+func (c *call) wantLink(ctx context.Context, a, b string) error {
+	st, err := c.state(ctx)
+	if err != nil {
+		return err
+	}
+	all := nodeNames(st.Plan)
+	var m mistake
+	switch {
+	case errors.As(wantNode(all, "node", a), &m):
+		return mistake{"src not in network: " + a, m.native}
+	case errors.As(wantNode(all, "node", b), &m):
+		return mistake{"dst not in network: " + b, m.native}
+	case !linked(st.Plan, a, b):
+		return mistake{
+			fmt.Sprintf("src and dst not connected: %s %s", a, b),
+			fmt.Sprintf("no link joins %s and %s", a, b),
+		}
+	}
+	return nil
+}
+
+func runSwitch(ctx context.Context, c *call) error {
+	if len(c.args) != 2 {
+		return c.misuse("invalid number of args: switch <switch name>{start, stop}")
+	}
+	name, how := c.args[0], c.args[1]
+	st, err := c.state(ctx)
+	if err != nil {
+		return err
+	}
+	var m mistake
+	if errors.As(wantNode(switchNames(st.Plan), "switch", name), &m) {
+		return mistake{"invalid switch: " + name, m.native}
+	}
+	if how != "start" && how != "stop" {
+		return c.misuse("invalid command: switch <switch name> {start, stop}")
+	}
+	if err := c.net.SetSwitch(ctx, name, how == "start"); err != nil {
+		return err
+	}
+	return c.done()
+}
+
+func addOptions() []option {
+	return []option{
+		{"--ip", "ADDR/LEN", "host: IPv4 address of the first interface"},
+		{"--ip6", "ADDR/LEN", "host: IPv6 address of the first interface"},
+		{"--mac", "MAC", "host: MAC address of the first interface"},
+		{"--gateway", "ADDR", "host: default route"},
+		{"--driver", "NAME", "switch: ovs, ovsbr or lxbr; link: veth or patch"},
+		{"--dpid", "HEX", "switch: datapath ID"},
+		{"--protocols", "LIST", "switch: OpenFlow10,OpenFlow13,..."},
+		{"--fail-mode", "MODE", "switch: secure or standalone"},
+		{"--datapath", "NAME", "switch: auto, kernel, user or afxdp"},
+		{"--controllers", "LIST", "switch: its controllers (all)"},
+	}
+}
+
+func runAdd(ctx context.Context, c *call) error {
+	kind, names := "", c.args
+	if len(names) > 0 {
+		kind, names = names[0], names[1:]
+	}
+	for o := range c.opts {
+		i := slices.IndexFunc(c.options, func(have option) bool { return have.name == o })
+		if i >= 0 && !strings.Contains(c.options[i].doc, kind+":") {
+			return fmt.Errorf("option %s is not for a %s", o, kind)
+		}
+	}
+	switch {
+	case kind == "host" && len(names) == 1:
+		return c.addHost(ctx, names[0])
+	case kind == "switch" && len(names) == 1:
+		return c.addSwitch(ctx, names[0])
+	case kind == "link" && len(names) == 2:
+		l, err := c.net.AddLink(ctx, topo.Link{
+			A: topo.LinkEnd{Node: names[0]}, B: topo.LinkEnd{Node: names[1]},
+			Driver: topo.LinkDriver(c.opts["--driver"]),
+		})
+		if err != nil {
+			return err
+		}
+		c.show(addedLinkView(l))
+		return nil
+	}
+	return c.misuse("usage: add host|switch name, add link node1 node2")
+}
+
+func (c *call) addHost(ctx context.Context, name string) error {
+	h := topo.Host{Name: name, MAC: c.opts["--mac"]}
+	var errs [3]error
+	if v, ok := c.opts["--ip"]; ok {
+		h.IP, errs[0] = netip.ParsePrefix(v)
+	}
+	if v, ok := c.opts["--ip6"]; ok {
+		h.IP6, errs[1] = netip.ParsePrefix(v)
+	}
+	if v, ok := c.opts["--gateway"]; ok {
+		h.DefaultRoute, errs[2] = netip.ParseAddr(v)
+	}
+	if err := errors.Join(errs[:]...); err != nil {
+		return err
+	}
+	added, err := c.net.AddHost(ctx, h)
+	if err != nil {
+		return err
+	}
+	c.show(addedHostView(added))
+	return nil
+}
+
+func (c *call) addSwitch(ctx context.Context, name string) error {
+	s := topo.Switch{
+		Name: name, Driver: topo.SwitchDriver(c.opts["--driver"]),
+		FailMode: c.opts["--fail-mode"], Datapath: topo.Datapath(c.opts["--datapath"]),
+	}
+	if v, ok := c.opts["--dpid"]; ok {
+		var err error
+		if s.DPID, err = strconv.ParseUint(v, 16, 64); err != nil {
+			return fmt.Errorf("a datapath ID is at most 16 hexadecimal digits, not %q", v)
+		}
+	}
+	if v, ok := c.opts["--protocols"]; ok {
+		s.Protocols = strings.Split(v, ",")
+	}
+	if v, ok := c.opts["--controllers"]; ok {
+		s.Controllers = strings.Split(v, ",")
+	}
+	added, err := c.net.AddSwitch(ctx, s)
+	if err != nil {
+		return err
+	}
+	c.show(addedSwitchView(added))
+	return nil
+}
+
+func runDelete(ctx context.Context, c *call) error {
+	args := c.args
+	if len(args) == 3 && args[0] == "link" {
+		if err := c.wantLink(ctx, args[1], args[2]); err != nil {
+			return err
+		}
+		if err := c.net.DeleteLink(ctx, args[1], args[2]); err != nil {
+			return err
+		}
+		return c.done()
+	}
+	if len(args) == 2 && (args[0] == "host" || args[0] == "switch") {
+		args = args[1:]
+	}
+	if len(args) != 1 {
+		return c.misuse("usage: del node, del link node1 node2")
+	}
+	st, err := c.state(ctx)
+	if err != nil {
+		return err
+	}
+	if err := wantNode(slices.Concat(hostNames(st.Plan), switchNames(st.Plan)), "host or switch", args[0]); err != nil {
+		return err
+	}
+	if err := c.net.DeleteNode(ctx, args[0]); err != nil {
+		return err
+	}
+	return c.done()
+}

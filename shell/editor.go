@@ -1,0 +1,121 @@
+package shell
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	prompt "github.com/c-bata/go-prompt"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+)
+
+// An editor reads lines at a terminal with go-prompt, by its Input method: its Run
+// would end the process, and leave the network alone, at the first signal.
+type editor struct {
+	s       *Session
+	history *history
+	keys    *keys
+	screen  *screen
+	prompt  *prompt.Prompt
+
+	menu     []prompt.Suggest // shown since the last Tab
+	menuText string           // the line that it is for
+}
+
+// newEditor returns an editor, or an error if input or output is not a terminal.
+func newEditor(s *Session) (*editor, error) {
+	out, ok := s.cfg.Out.(*os.File)
+	if !ok || !term.IsTerminal(int(out.Fd())) {
+		return nil, errors.New("output is not a terminal")
+	}
+	modes, err := unix.IoctlGetTermios(s.keyboard.fd, unix.TCGETS)
+	if err != nil {
+		return nil, fmt.Errorf("input is not a terminal: %w", err)
+	}
+	// go-prompt opens it too, and panics if it cannot.
+	tty, err := os.Open("/dev/tty")
+	if err != nil {
+		return nil, err
+	}
+	tty.Close()
+	e := &editor{s: s, history: openHistory(s.cfg), screen: &screen{out: out, colours: s.cfg.Dialect == Native}}
+	e.start(&keys{keyboard: s.keyboard, modes: *modes})
+	return e, nil
+}
+
+// start makes a new prompt that reads k.
+func (e *editor) start(k *keys) {
+	e.keys = k
+	e.prompt = prompt.New(func(string) {}, e.suggest,
+		prompt.OptionParser(k),
+		prompt.OptionWriter(e.screen),
+		prompt.OptionPrefix(e.s.cfg.Dialect.Prompt()),
+		prompt.OptionHistory(e.history.lines),
+		prompt.OptionMaxSuggestion(8),
+		prompt.OptionSetExitCheckerOnInput(e.handled),
+		prompt.OptionAddKeyBind(
+			prompt.KeyBind{Key: prompt.Tab, Fn: e.tab},
+			prompt.KeyBind{Key: prompt.ControlC, Fn: e.interrupt},
+		),
+	)
+}
+
+func (e *editor) close() {
+	e.keys.TearDown()
+	e.history.trim()
+}
+
+// readLine lets the user edit a line.
+func (e *editor) readLine(ctx context.Context) (string, error) {
+	e.keys.ctx = ctx
+	for e.screen.open(); ; e.screen.reopen() {
+		line, err := e.input()
+		if err != nil {
+			e.s.cfg.Log.Error("line editor failed", "error", err)
+			continue
+		}
+		switch _, why := e.keys.state(); why {
+		case entered:
+			return line, e.history.add(line)
+		case resized:
+			continue
+		case cancelled:
+			return "", ctx.Err()
+		}
+		return "", io.EOF
+	}
+}
+
+// input calls go-prompt. If that panics, the line is lost, the session is not.
+func (e *editor) input() (line string, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("go-prompt: %v", r)
+			e.keys.end(gone) // stops its reader
+			next := &keys{keyboard: e.keys.keyboard, modes: e.keys.modes, ctx: e.keys.ctx, buf: e.keys.buf}
+			e.start(next)
+		}
+	}()
+	return e.prompt.Input(), nil
+}
+
+// handled is go-prompt's exit checker.
+func (e *editor) handled(string, bool) bool {
+	leave := e.keys.handled()
+	if leave {
+		_, why := e.keys.state()
+		e.screen.muted = why == resized
+	}
+	return leave
+}
+
+// interrupt is called for Ctrl-C, after go-prompt has dropped the line.
+func (e *editor) interrupt(*prompt.Buffer) {
+	if e.s.cfg.Dialect == Mininet {
+		fmt.Fprint(e.screen.out, "Interrupt\n")
+	}
+}

@@ -1,0 +1,140 @@
+package shell
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	"weft/network"
+	"weft/topo"
+)
+
+// names returns the names of elements.
+func names[T any](list []T, name func(T) string) []string {
+	out := make([]string, len(list))
+	for i, v := range list {
+		out[i] = name(v)
+	}
+	return out
+}
+
+func hostNames(p *topo.Plan) []string {
+	return names(p.Hosts, func(h topo.PlannedHost) string { return h.Name })
+}
+
+func switchNames(p *topo.Plan) []string {
+	return names(p.Switches, func(s topo.PlannedSwitch) string { return s.Name })
+}
+
+func controllerNames(p *topo.Plan) []string {
+	return names(p.Controllers, func(c topo.PlannedController) string { return c.Name })
+}
+
+// nodeNames returns hosts, then switches, then controllers.
+func nodeNames(p *topo.Plan) []string {
+	return slices.Concat(hostNames(p), switchNames(p), controllerNames(p))
+}
+
+// interfaces returns the interfaces of a host or switch.
+func interfaces(p *topo.Plan, node string) []topo.Interface {
+	for _, h := range p.Hosts {
+		if h.Name == node {
+			return h.Interfaces
+		}
+	}
+	for _, s := range p.Switches {
+		if s.Name == node {
+			return s.Interfaces
+		}
+	}
+	return nil
+}
+
+// address returns the address that stands for a node in a command: a host's default
+// one (its IPv6 address if it has no other), 127.0.0.1 for the others as in Mininet.
+// ok is false if name is no node, or a host without an address.
+func address(p *topo.Plan, name string) (addr string, ok bool) {
+	if slices.Contains(hostNames(p), name) {
+		ifs := interfaces(p, name)
+		switch {
+		case len(ifs) == 0:
+			return "", false
+		case ifs[0].IP.IsValid():
+			return ifs[0].IP.Addr().String(), true
+		case ifs[0].IP6.IsValid():
+			return ifs[0].IP6.Addr().String(), true
+		}
+		return "", false
+	}
+	return "127.0.0.1", slices.Contains(nodeNames(p), name)
+}
+
+// peers returns, for each end of a link, the other end.
+func peers(p *topo.Plan) map[topo.PlannedEnd]topo.PlannedEnd {
+	m := make(map[topo.PlannedEnd]topo.PlannedEnd, 2*len(p.Links))
+	for _, l := range p.Links {
+		m[l.A], m[l.B] = l.B, l.A
+	}
+	return m
+}
+
+// linked reports whether a link joins two nodes.
+func linked(p *topo.Plan, a, b string) bool {
+	return slices.ContainsFunc(p.Links, func(l topo.PlannedLink) bool {
+		return l.A.Node == a && l.B.Node == b || l.A.Node == b && l.B.Node == a
+	})
+}
+
+// pids returns the process IDs of the nodes that have one.
+func pids(st network.State) map[string]int {
+	m := map[string]int{}
+	for _, h := range st.Hosts {
+		m[h.Name] = h.PID
+	}
+	for _, c := range st.Controllers {
+		m[c.Name] = c.PID
+	}
+	return m
+}
+
+// controllerAddress returns HOST:PORT of a controller, now or as planned.
+func controllerAddress(st network.State, c topo.PlannedController) string {
+	for _, now := range st.Controllers {
+		if now.Name == c.Name && now.Address != "" {
+			return now.Address
+		}
+	}
+	host, port := c.Address, c.Port
+	if host == "" {
+		host = "127.0.0.1"
+	}
+	if port == 0 {
+		port = 6653
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port))
+}
+
+// wantNode says that name is not a node, if it is not among list.
+func wantNode(list []string, kind, name string) error {
+	if slices.Contains(list, name) {
+		return nil
+	}
+	have := "there are none"
+	if len(list) > 0 {
+		have = "there are " + abbreviate(list, 12)
+	}
+	return mistake{
+		fmt.Sprintf("node '%s' not in network", name),
+		fmt.Sprintf("no %s is called %s: %s", kind, name, have),
+	}
+}
+
+// abbreviate joins at most n of words.
+func abbreviate(words []string, n int) string {
+	if len(words) <= n {
+		return strings.Join(words, " ")
+	}
+	return fmt.Sprintf("%s … (%d)", strings.Join(words[:n], " "), len(words))
+}
