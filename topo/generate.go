@@ -257,13 +257,13 @@ func (g Generator) values(a arg) ([]int, error) {
 	}
 	for i, text := range a.pos {
 		if i >= len(g.Params) {
-			fail("it takes at most %d numbers, not %d", len(g.Params), len(a.pos))
+			fail("%q is too much; leave it out", text)
 			break
 		}
 		set(i, text)
 	}
 	for _, o := range a.opts {
-		i := slices.IndexFunc(g.Params, func(p Param) bool { return p.Name == o.key })
+		i := slices.IndexFunc(g.Params, func(p Param) bool { return strings.EqualFold(p.Name, o.key) })
 		if i < 0 {
 			var names []string
 			for _, p := range g.Params {

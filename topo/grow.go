@@ -34,7 +34,7 @@ func (s Spec) Plan() (*Plan, error) {
 		Controllers: []PlannedController{},
 		Links:       []PlannedLink{},
 		Addressing:  s.Addressing,
-		NextLink:    1,
+		NextLinkID:  1,
 	}
 	var errs []error
 	if s.Name != "" {
@@ -127,6 +127,8 @@ type draftEnd struct {
 	is       Interface // Port and Name are right after choosePorts, and so on
 	where    string    // for errors
 	onSwitch bool
+	// portTaken means that the port asked for is another's, which is an error.
+	portTaken bool
 	// takesHost means that this is the host's first interface and takes the
 	// addresses that the host keeps.
 	takesHost bool
@@ -158,10 +160,12 @@ func (g *growth) take(c claim, owner string) bool {
 }
 
 // demand claims what a person chose; that it is taken is an error.
-func (g *growth) demand(c claim, owner string) {
-	if !g.take(c, owner) {
+func (g *growth) demand(c claim, owner string) bool {
+	free := g.take(c, owner)
+	if !free {
 		g.fail("%s: the %s %s is already that of %s; write another or leave it out", owner, c.what, c.value, g.index.claims[c])
 	}
+	return free
 }
 
 func (g *growth) undo() {
@@ -410,8 +414,11 @@ func (g *growth) planSwitch(s Switch) (p PlannedSwitch, errs []error) {
 // addLinks checks the links, makes drafts of those whose ends exist and claims
 // what their ends ask for.
 func (g *growth) addLinks(list []Link) {
-	for _, l := range list {
+	for i, l := range list {
 		where := fmt.Sprintf("link (%s, %s)", l.A.Node, l.B.Node)
+		if len(list) > 1 {
+			where = fmt.Sprintf("link %d (%s, %s)", i+1, l.A.Node, l.B.Node)
+		}
 		a, aok := g.draftEnd(where, l.A)
 		b, bok := g.draftEnd(where, l.B)
 		if !aok || !bok {
@@ -442,7 +449,7 @@ func (g *growth) addLinks(list []Link) {
 		}
 		if e.want.Port != nil {
 			e.is.Port = *e.want.Port
-			g.demand(portClaim(e.want.Node, e.is.Port), e.where)
+			e.portTaken = !g.demand(portClaim(e.want.Node, e.is.Port), e.where)
 		}
 		e.is.IP = g.checkIP(e.where, e.want.IP, false)
 		e.is.IP6 = g.checkIP(e.where, e.want.IP6, true)
@@ -540,7 +547,9 @@ func (g *growth) choosePorts() {
 	for e := range g.ends() {
 		if e.want.Port != nil && e.is.Name == "" {
 			e.is.Name = defaultName(e.want.Node, e.is.Port)
-			g.demand(nameClaim(e.want.Node, e.is.Name), e.where)
+			if !e.portTaken {
+				g.demand(nameClaim(e.want.Node, e.is.Name), e.where)
+			}
 		}
 	}
 	for e := range g.ends() {
@@ -793,7 +802,7 @@ func (g *growth) reaches(h *PlannedHost, a netip.Addr) bool {
 func (g *growth) commit() {
 	touched := map[string]bool{}
 	attach := func(e *draftEnd) PlannedEnd {
-		e.is.Link = g.NextLink
+		e.is.Link = g.NextLinkID
 		if e.takesHost {
 			g.keep(g.Host(e.want.Node), e.is)
 		}
@@ -803,8 +812,8 @@ func (g *growth) commit() {
 		return PlannedEnd{e.want.Node, e.is.Name}
 	}
 	for _, l := range g.links {
-		g.Links = append(g.Links, PlannedLink{ID: g.NextLink, A: attach(l.a), B: attach(l.b), Driver: l.driver})
-		g.NextLink++
+		g.Links = append(g.Links, PlannedLink{ID: g.NextLinkID, A: attach(l.a), B: attach(l.b), Driver: l.driver})
+		g.NextLinkID++
 	}
 	for node := range touched {
 		list := *g.interfaces(node)

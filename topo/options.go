@@ -1,6 +1,7 @@
 package topo
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -29,11 +30,7 @@ func (o Options) Spec() (Spec, error) {
 	var errs []error
 	note := func(err error) { errs = append(errs, err) }
 
-	topo := o.Topo
-	if topo == "" {
-		topo = "minimal"
-	}
-	s, err := Generate(topo)
+	s, err := Generate(cmp.Or(o.Topo, "minimal"))
 	note(err)
 	s.Name = o.Name
 
@@ -74,16 +71,19 @@ func (o Options) Spec() (Spec, error) {
 	if o.NAT != nil {
 		host, connect, err := ParseNAT(*o.NAT)
 		note(err)
-		if connect == "" && len(s.Switches) > 0 {
-			connect = s.Switches[0].Name
+		if err == nil && len(s.Switches) > 0 {
+			s.Hosts = append(s.Hosts, host)
+			s.Links = append(s.Links, Link{
+				A: LinkEnd{Node: host.Name},
+				B: LinkEnd{Node: cmp.Or(connect, s.Switches[0].Name)},
+			})
 		}
-		s.Hosts = append(s.Hosts, host)
-		s.Links = append(s.Links, Link{A: LinkEnd{Node: host.Name}, B: LinkEnd{Node: connect}})
 	}
+	note(s.Validate()) // of what could be read: the rest has its defaults
 	if err := errors.Join(errs...); err != nil {
 		return Spec{}, err
 	}
-	return s, s.Validate()
+	return s, nil
 }
 
 // like returns sw with the name and, if it has one, the DPID of a generated switch.
@@ -115,8 +115,9 @@ type arg struct {
 	opts []option
 }
 
+// An option's key may be in upper or lower case.
 type option struct {
-	key, value string // key in lower case
+	key, value string
 }
 
 func splitArg(text string) arg {
@@ -132,7 +133,7 @@ func splitArg(text string) arg {
 func (a *arg) read(text string) {
 	for part := range strings.SplitSeq(text, ",") {
 		if key, value, ok := strings.Cut(part, "="); ok {
-			a.opts = append(a.opts, option{strings.ToLower(strings.TrimSpace(key)), strings.TrimSpace(value)})
+			a.opts = append(a.opts, option{strings.TrimSpace(key), strings.TrimSpace(value)})
 		} else {
 			a.pos = append(a.pos, strings.TrimSpace(part))
 		}
@@ -148,7 +149,7 @@ type setter struct {
 // apply gives the options of a to their setters.
 func (a arg) apply(setters ...setter) error {
 	var errs []error
-	seen := map[string]bool{}
+	seen := make([]bool, len(setters))
 	for _, o := range a.opts {
 		i := slices.IndexFunc(setters, func(s setter) bool { return strings.EqualFold(s.key, o.key) })
 		switch {
@@ -160,14 +161,14 @@ func (a arg) apply(setters ...setter) error {
 				keys = append(keys, s.key)
 			}
 			errs = append(errs, unknown("option", o.key, keys))
-		case seen[o.key]:
+		case seen[i]:
 			errs = append(errs, fmt.Errorf("%s is given twice; write it once", setters[i].key))
 		default:
 			if err := setters[i].set(o.value); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", setters[i].key, err))
 			}
+			seen[i] = true
 		}
-		seen[o.key] = true
 	}
 	return oneLine(errs)
 }
@@ -215,7 +216,7 @@ func nearest(text string, names []string) string {
 	best, least := "", 0
 	for _, name := range names {
 		d := distance(strings.ToLower(text), strings.ToLower(name))
-		if d <= max(1, len(name)/3) && (best == "" || d < least) {
+		if d <= max(1, len(name)/3) && d < len(name) && (best == "" || d < least) {
 			best, least = name, d
 		}
 	}
@@ -374,12 +375,12 @@ func ParseController(text string) ([]Controller, error) {
 	c, err := parseController(text)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("controller %s: %w", text, err)
+		return nil, fmt.Errorf("controller %q: %w", text, err)
 	case c.Kind == "":
 		return nil, nil
 	}
 	if errs := checkController(c); len(errs) > 0 {
-		return nil, fmt.Errorf("controller %s: %w", text, oneLine(errs))
+		return nil, fmt.Errorf("controller %q: %w", text, oneLine(errs))
 	}
 	return []Controller{c}, nil
 }
@@ -416,7 +417,7 @@ func parseController(text string) (c Controller, err error) {
 	case "nox":
 		return c, errors.New("NOX is no longer made; write ryu,APP or remote,HOST:PORT")
 	}
-	return c, unknown("controller", a.name, controllerNames)
+	return c, unknown("kind", a.name, controllerNames)
 }
 
 // started are the options of the controllers that weft starts.
@@ -482,13 +483,11 @@ func splitEndpoint(text string) (transport, host string, port int, err error) {
 	if t, r, ok := strings.Cut(text, ":"); ok && (t == "tcp" || t == "ssl") {
 		transport, rest = t, r
 	}
-	host = rest
-	if bare := strings.TrimSuffix(strings.TrimPrefix(rest, "["), "]"); strings.Contains(bare, ":") {
-		if a, err := netip.ParseAddr(bare); err == nil {
-			return transport, a.String(), 0, nil
-		}
+	if a, err := netip.ParseAddr(rest); err == nil {
+		return transport, a.String(), 0, nil
 	}
-	if i := strings.LastIndexByte(rest, ':'); i >= 0 {
+	host = rest
+	if i := strings.LastIndexByte(rest, ':'); i > strings.LastIndexByte(rest, ']') {
 		host = rest[:i]
 		if err := setPort(&port)(rest[i+1:]); err != nil {
 			return "", "", 0, fmt.Errorf("%q is not HOST:PORT: %w", text, err)
@@ -497,9 +496,9 @@ func splitEndpoint(text string) (transport, host string, port int, err error) {
 	if inner, ok := strings.CutPrefix(host, "["); ok {
 		a, err := netip.ParseAddr(strings.TrimSuffix(inner, "]"))
 		if err != nil || !strings.HasSuffix(host, "]") {
-			return "", "", 0, fmt.Errorf("%q has no IPv6 address between its brackets", text)
+			return "", "", 0, fmt.Errorf("%q has no IPv6 address between brackets; write for example [::1]:6653", text)
 		}
-		host = a.String()
+		return transport, a.String(), port, nil
 	}
 	if host == "" || strings.ContainsAny(host, ":[]/ ") {
 		return "", "", 0, fmt.Errorf("%q is not HOST:PORT; write for example 127.0.0.1:6653 or [::1]:6653", text)
@@ -589,10 +588,11 @@ func parsePrefix4(text string, bits int) (netip.Prefix, error) {
 
 // ParseIP6Base reads an IPv6 network. Without a "/" it means /64.
 func ParseIP6Base(text string) (netip.Prefix, error) {
+	full := text
 	if !strings.Contains(text, "/") {
-		text += "/64"
+		full += "/64"
 	}
-	p, err := netip.ParsePrefix(text)
+	p, err := netip.ParsePrefix(full)
 	if err != nil || !p.Addr().Is6() || p.Addr().Is4In6() {
 		return netip.Prefix{}, fmt.Errorf("ip6: %q is not an IPv6 network; write for example %s", text, DefaultIP6Base)
 	}

@@ -16,10 +16,10 @@ type Plan struct {
 	Controllers []PlannedController `json:"controllers"`
 	Links       []PlannedLink       `json:"links"`
 	Addressing  Addressing          `json:"addressing"`
-	// NextLink is the ID of the next link, NextHost the number of the next host,
+	// NextLinkID is the ID of the next link, NextHost the number of the next host,
 	// from which its automatic addresses follow. Both only grow.
-	NextLink int `json:"nextLink"`
-	NextHost int `json:"nextHost"`
+	NextLinkID int `json:"nextLinkID"`
+	NextHost   int `json:"nextHost"`
 
 	index *index // nil in a Plan written as a literal
 }
