@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"io"
 	"math"
@@ -80,8 +81,11 @@ func TestMeasure(t *testing.T) {
 		<-ctx.Done()
 		return 0, ctx.Err()
 	}}
+	broken := contender{"broken", "broken", time.Minute, func(context.Context) (float64, error) {
+		return 0, errors.New("it broke")
+	}}
 	b := benchmark{name: "x", unit: "s", less: true, goals: []Goal{{Than: nameMininet, AtLeast: 4}},
-		contenders: []contender{count(nameMininet, 8), stuck, count(nameWeft, 2)}}
+		contenders: []contender{count(nameMininet, 8), stuck, broken, count(nameWeft, 2)}}
 	got := b.measure(context.Background(), 2, io.Discard)
 	if want := []string{nameMininet, nameWeft, nameMininet, nameWeft}; !reflect.DeepEqual(order, want) {
 		t.Errorf("order %v, want %v", order, want)
@@ -90,6 +94,9 @@ func TestMeasure(t *testing.T) {
 		t.Errorf("goal %+v", g)
 	}
 	if e := got.Contenders[1].Errors; len(e) != 2 || e[0] != "still running after 1ms" {
+		t.Errorf("errors %q", e)
+	}
+	if e := got.Contenders[2].Errors; len(e) != 2 || e[0] != "it broke" {
 		t.Errorf("errors %q", e)
 	}
 }

@@ -163,10 +163,10 @@ func (b benchmark) measure(ctx context.Context, n int, progress io.Writer) Bench
 			}
 			limited, cancel := context.WithTimeout(ctx, c.limit)
 			v, err := c.run(limited)
-			cancel()
-			if err != nil && limited.Err() != nil && ctx.Err() == nil {
+			if err != nil && errors.Is(limited.Err(), context.DeadlineExceeded) {
 				err = fmt.Errorf("still running after %v", c.limit)
 			}
+			cancel()
 			into := &result.Contenders[i]
 			if err != nil {
 				into.Errors = append(into.Errors, err.Error())
