@@ -17,4 +17,5 @@ require (
 require (
 	github.com/mattn/go-runewidth v0.0.9 // indirect
 	github.com/pkg/term v1.2.0-beta.2 // indirect
+	github.com/spf13/pflag v1.0.9 // indirect
 )

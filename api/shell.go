@@ -2,7 +2,13 @@ package api
 
 import (
 	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
+	"net/http"
+	"strings"
 )
 
 // A ShellRequest runs a command line in a node's persistent shell (hosts and
@@ -32,5 +38,88 @@ type Size struct {
 // received, sends Ctrl-C to the command. resize, if not nil, delivers new window sizes.
 // ctx's end kills the command.
 func (c *Client) Shell(ctx context.Context, r ShellRequest, stdin io.Reader, stdout io.Writer, interrupt <-chan struct{}, resize <-chan Size) (int, error) {
-	return c.shell(ctx, r, stdin, stdout, interrupt, resize)
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	conn, f, err := c.upgrade(ctx, r)
+	if err != nil {
+		return 0, err
+	}
+	// The server kills the command when the connection ends.
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	defer conn.Close()
+	over := make(chan struct{})
+	defer close(over)
+	if stdin != nil {
+		go func() {
+			buf := make([]byte, 4096)
+			for {
+				n, err := stdin.Read(buf)
+				if n > 0 && f.write(frameInput, buf[:n]) != nil || err != nil {
+					return
+				}
+			}
+		}()
+	}
+	go func() {
+		for {
+			select {
+			case <-over:
+				return
+			case <-interrupt:
+				f.write(frameInterrupt, nil)
+			case s := <-resize:
+				f.write(frameResize, binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, s.Rows), s.Cols))
+			}
+		}
+	}()
+	for {
+		kind, p, err := f.read()
+		switch {
+		case ctx.Err() != nil:
+			return 0, ctx.Err()
+		case err != nil:
+			return 0, fmt.Errorf("%w (%s: %v)", ErrGone, r.Node, err)
+		case kind == frameOutput:
+			if _, err := stdout.Write(p); err != nil {
+				return 0, err
+			}
+		case kind == frameExit && len(p) == 4:
+			return int(binary.BigEndian.Uint32(p)), nil
+		case kind == frameError:
+			return 0, &Error{Message: string(p)}
+		}
+	}
+}
+
+// upgrade posts r and turns the connection into one of frames.
+func (c *Client) upgrade(ctx context.Context, r ShellRequest) (io.Closer, *framer, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://weft/v1/shell", strings.NewReader(string(body)))
+	if err != nil {
+		return nil, nil, err
+	}
+	req.Header.Set("Connection", "Upgrade")
+	req.Header.Set("Upgrade", upgradeProtocol)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, nil, ctx.Err()
+		}
+		return nil, nil, fmt.Errorf("%w (%v)", ErrGone, err)
+	}
+	rw, ok := resp.Body.(io.ReadWriteCloser)
+	if resp.StatusCode != http.StatusSwitchingProtocols || !ok {
+		defer resp.Body.Close()
+		var e Error
+		if json.NewDecoder(resp.Body).Decode(&e) == nil && e.Message != "" {
+			return nil, nil, &e
+		}
+		return nil, nil, errors.New("shell: " + resp.Status)
+	}
+	return rw, &framer{r: rw, w: rw}, nil
 }

@@ -1,5 +1,5 @@
 // Package link realises links between network namespaces: a driver makes both ends in
-// place, named, with their MACs and up. It knows no nodes.
+// place, named and with their MACs. It knows no nodes.
 package link
 
 import (
@@ -11,31 +11,43 @@ import (
 	"weft/internal/ns"
 )
 
-// An End is one side of a link.
+// An End is one side of a link. A nil Net stands for the namespace of the handle that the
+// link is made with.
 type End struct {
 	Net    *ns.Net
 	Device string // kernel name, at most 15 bytes
 	MAC    net.HardwareAddr
-	// Quiet turns IPv6 off on the device, so that it sends nothing by itself: for ends
-	// that are ports of a switch.
-	Quiet bool
 }
 
-// Veth makes a veth pair (veth(4)) with both ends up. Handles are those of the ends'
-// namespaces.
-func Veth(a, b End, ha, hb *netlink.Handle) error {
+// Veth makes a veth pair (veth(4)) with both ends in place. Ends in h's own namespace are
+// up; others are for their nodes to take up.
+func Veth(h *netlink.Handle, a, b End) error {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name = a.Device
-	attrs.HardwareAddr = a.MAC
-	attrs.Flags = net.FlagUp
+	attrs.Name, attrs.HardwareAddr = a.Device, a.MAC
+	// One queue: the kernel's default, one for each CPU, costs time and memory.
 	attrs.NumTxQueues, attrs.NumRxQueues = 1, 1
 	v := netlink.NewVeth(attrs)
-	v.PeerName = b.Device
-	v.PeerHardwareAddr = b.MAC
-	v.PeerNamespace = netlink.NsFd(b.Net.FD())
-	v.PeerNumTxQueues, v.PeerNumRxQueues = 1, 1
-	if err := ha.LinkAdd(v); err != nil {
+	v.PeerName, v.PeerHardwareAddr = b.Device, b.MAC
+	if a.Net == nil {
+		v.Flags = net.FlagUp
+	} else {
+		v.Namespace = netlink.NsFd(a.Net.FD())
+	}
+	if b.Net != nil {
+		v.PeerNamespace = netlink.NsFd(b.Net.FD())
+	}
+	if err := h.LinkAdd(v); err != nil {
 		return fmt.Errorf("make veth pair %s, %s: %w", a.Device, b.Device, err)
+	}
+	if b.Net != nil {
+		return nil
+	}
+	peer, err := h.LinkByName(b.Device)
+	if err == nil {
+		err = h.LinkSetUp(peer)
+	}
+	if err != nil {
+		return fmt.Errorf("%s up: %w", b.Device, err)
 	}
 	return nil
 }

@@ -141,33 +141,3 @@ type IperfRequest struct {
 	// Length is the size of a UDP datagram's payload, bytes (default 1470).
 	Length int `json:"length,omitempty"`
 }
-
-// An IperfResult is a measured throughput.
-type IperfResult struct {
-	Client string `json:"client"`
-	Server string `json:"server"`
-	UDP    bool   `json:"udp,omitempty"`
-	// ClientBps and ServerBps are payload bits per second over the whole run as
-	// each side saw them. Asked is the rate asked for (UDP).
-	ClientBps float64         `json:"clientBps"`
-	ServerBps float64         `json:"serverBps"`
-	Asked     float64         `json:"askedBps,omitempty"`
-	Bytes     uint64          `json:"bytes"` // received
-	Duration  time.Duration   `json:"durationNs"`
-	Intervals []IperfInterval `json:"intervals"` // of a second each
-	// For UDP: datagrams sent, lost, out of order; jitter as in RFC 3550 6.4.1.
-	// For TCP: segments retransmitted by the sender.
-	Sent        uint64        `json:"sent,omitempty"`
-	LostPackets uint64        `json:"lost,omitempty"`
-	OutOfOrder  uint64        `json:"outOfOrder,omitempty"`
-	Jitter      time.Duration `json:"jitterNs,omitempty"`
-	Retransmits uint64        `json:"retransmits,omitempty"`
-}
-
-// An IperfInterval is about one second of a measurement, at the receiver.
-type IperfInterval struct {
-	Start time.Duration `json:"startNs"`
-	End   time.Duration `json:"endNs"`
-	Bytes uint64        `json:"bytes"`
-	Bps   float64       `json:"bps"`
-}

@@ -57,7 +57,7 @@ type bash struct {
 	// attended: somebody reads out. Otherwise the oldest is dropped when it is full, so
 	// that background jobs never stop for want of a reader.
 	attended atomic.Bool
-	ended  chan struct{}
+	ended    chan struct{}
 }
 
 const markEnd = '\x1e'

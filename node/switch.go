@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"net"
+	"os"
 
 	"github.com/vishvananda/netlink"
 
@@ -17,10 +18,10 @@ type OVSPort struct {
 }
 
 // OVSBridge describes a switch to Open vSwitch. datapath is the one in force.
-func OVSBridge(sw topo.PlannedSwitch, datapath topo.Datapath, ports []OVSPort) ovs.Bridge {
+func OVSBridge(sw topo.PlannedSwitch, datapath topo.Datapath, ports []OVSPort, controllers []string) ovs.Bridge {
 	b := ovs.Bridge{
 		Name: sw.Device, DPID: sw.DPID, Protocols: sw.Protocols, FailMode: sw.FailMode,
-		Datapath: "netdev", STP: sw.STP,
+		Datapath: "netdev", STP: sw.STP, Controllers: controllers,
 	}
 	if datapath == topo.DatapathKernel {
 		b.Datapath = "system"
@@ -55,6 +56,11 @@ func LinuxBridge(h *netlink.Handle, sw topo.PlannedSwitch) error {
 	for _, p := range sw.Interfaces {
 		if err := BridgePort(h, sw.Device, p.Device); err != nil {
 			return err
+		}
+	}
+	if sw.STP {
+		if err := os.WriteFile("/sys/class/net/"+sw.Device+"/bridge/stp_state", []byte("1"), 0); err != nil {
+			return fmt.Errorf("spanning tree on Linux bridge %s: %w", sw.Device, err)
 		}
 	}
 	if err := h.LinkSetUp(br); err != nil {

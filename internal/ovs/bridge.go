@@ -18,6 +18,8 @@ type Bridge struct {
 	Datapath string
 	STP      bool
 	Ports    []Port
+	// Controllers are targets as in ovs-vsctl(8).
+	Controllers []string
 }
 
 // A Port is a bridge's port.
@@ -72,23 +74,6 @@ func (i *Instance) DeletePort(ctx context.Context, bridge, port string) error {
 		Mutations: []cond{{"ports", "delete", uuid(ids[0])}}})
 }
 
-// SetControllers replaces the controllers of bridges: targets as in ovs-vsctl(8), for
-// each bridge by its name. It does not wait for connections.
-func (i *Instance) SetControllers(ctx context.Context, targets map[string][]string) error {
-	var b builder
-	for name, ts := range targets {
-		refs := []any{}
-		for _, t := range ts {
-			refs = append(refs, b.insert("Controller", row{
-				"target": t, "connection_mode": "out-of-band", "max_backoff": 1000,
-			}))
-		}
-		b.ops = append(b.ops, update{Table: "Bridge", Where: []cond{{"name", "==", name}},
-			Row: row{"controller": set(refs)}})
-	}
-	return i.commit(ctx, b.ops...)
-}
-
 // ids returns the UUIDs of the rows of table that have these names, in their order.
 func (i *Instance) ids(ctx context.Context, table string, names ...string) ([]string, error) {
 	i.mu.Lock()
@@ -136,6 +121,16 @@ func (b *builder) port(p Port) any {
 	return b.insert("Port", row{"name": p.Name, "interfaces": b.insert("Interface", iface)})
 }
 
+func (b *builder) controllers(targets []string) any {
+	refs := []any{}
+	for _, t := range targets {
+		refs = append(refs, b.insert("Controller", row{
+			"target": t, "connection_mode": "out-of-band", "max_backoff": 1000,
+		}))
+	}
+	return set(refs)
+}
+
 func (b *builder) bridge(br Bridge) {
 	local := b.insert("Interface", row{"name": br.Name, "type": "internal"})
 	ports := []any{b.insert("Port", row{"name": br.Name, "interfaces": local})}
@@ -146,6 +141,7 @@ func (b *builder) bridge(br Bridge) {
 	r := row{
 		"name": br.Name, "ports": set(ports), "fail_mode": br.FailMode,
 		"datapath_type": br.Datapath, "stp_enable": br.STP,
+		"controller":   b.controllers(br.Controllers),
 		"other_config": dict(map[string]string{"datapath-id": dpid, "disable-in-band": "true"}),
 	}
 	if len(br.Protocols) > 0 {

@@ -71,7 +71,11 @@ type Broker struct {
 	mu   sync.Mutex
 	next uint64
 	wait map[uint64]chan reply // nil when the keeper is gone
+	gone chan struct{}
 }
+
+// Gone is closed when the keeper is.
+func (b *Broker) Gone() <-chan struct{} { return b.gone }
 
 func newBroker(fd uintptr) (*Broker, error) {
 	f := os.NewFile(fd, "broker")
@@ -80,7 +84,7 @@ func newBroker(fd uintptr) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
-	b := &Broker{conn: c.(*net.UnixConn), wait: map[uint64]chan reply{}}
+	b := &Broker{conn: c.(*net.UnixConn), wait: map[uint64]chan reply{}, gone: make(chan struct{})}
 	go b.receive()
 	return b, nil
 }
@@ -195,6 +199,7 @@ func (b *Broker) receive() {
 			}
 			b.wait = nil
 			b.mu.Unlock()
+			close(b.gone)
 			return
 		}
 		r.fd = fd

@@ -8,9 +8,13 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// engineGrace is how long the engine has to end when the keeper is gone.
+const engineGrace = 4 * time.Second
 
 // initMain is the life of PID 1. Its arguments are the network's name, the state
 // directory's path, "root" or "rootless", and "mapped-later" if the keeper maps the ids
@@ -35,8 +39,10 @@ func initMain(args []string) error {
 	closeOnExec(fds...)
 	name, dir, mode := args[0], args[1], args[2]
 	go func() {
-		// Nothing is ever written: the read ends when the keeper does.
+		// Nothing is ever written: the read ends when the keeper does. The engine
+		// notices it too (Broker.Gone) and gets some time to end in good order.
 		unix.Read(fdLifeline, make([]byte, 1))
+		time.Sleep(engineGrace)
 		end(name, dir, 0)
 	}()
 	if err := prepare(dir); err != nil {

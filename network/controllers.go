@@ -1,0 +1,217 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"weft/control"
+	"weft/node"
+	"weft/topo"
+)
+
+// A controller is one that the network's switches connect to.
+type controller struct {
+	plan    topo.PlannedController
+	address string        // HOST:PORT in the user's namespaces; empty: none
+	process *node.Process // nil if weft does not run it
+	close   func()
+	dial    func(ctx context.Context) (net.Conn, error)
+}
+
+// Start starts the controllers, connects the switches to them and makes them forward.
+func (n *Network) Start(ctx context.Context, progress func(Event)) error {
+	n.change.Lock()
+	defer n.change.Unlock()
+	if n.isUp {
+		return errors.New("the network has been started already")
+	}
+	p := &reporter{report: progress}
+	p.stage(StageControllers)
+	for _, c := range n.plan.Controllers {
+		started, err := n.startController(ctx, c)
+		if err != nil {
+			return fmt.Errorf("controller %s: %w", c.Name, err)
+		}
+		n.mu.Lock()
+		n.controllers[c.Name] = started
+		n.mu.Unlock()
+		p.done(c.Name)
+	}
+	n.tellTopology()
+	p.stage(StageStart)
+	if err := n.startSwitches(ctx, n.plan.Switches); err != nil {
+		return err
+	}
+	for _, sw := range n.plan.Switches {
+		p.done(sw.Name)
+	}
+	n.isUp = true
+	p.stage(StageReady)
+	return nil
+}
+
+func (n *Network) startController(ctx context.Context, c topo.PlannedController) (*controller, error) {
+	switch c.Kind {
+	case topo.ControllerBuiltin:
+		return n.startBuiltin(ctx, c)
+	case topo.ControllerRemote:
+		dial, err := node.RemoteDialer(c, n.env.Broker.DialTCP)
+		return &controller{plan: c, address: node.RemoteAddress(c), dial: dial, close: func() {}}, err
+	}
+	p, err := node.StartController(ctx, c, n.env.Broker, n.programEnv())
+	if err != nil {
+		return nil, err
+	}
+	return &controller{plan: c, address: p.Address, process: p, dial: p.Dial, close: func() { p.Close() }}, nil
+}
+
+// startBuiltin starts weft's own controller. With an address it also listens there, in the
+// user's namespaces, and the switches reach it that way, so that what they say can be
+// seen on the user's loopback interface.
+func (n *Network) startBuiltin(ctx context.Context, c topo.PlannedController) (*controller, error) {
+	if n.builtin == nil {
+		n.builtin = control.NewController(n.env.Log)
+	}
+	life, end := context.WithCancel(context.Background())
+	if c.Port == 0 {
+		return &controller{plan: c, close: end, dial: n.builtin.Dial}, nil
+	}
+	l, err := n.env.Broker.ListenTCP(ctx, net.JoinHostPort(c.Address, strconv.Itoa(c.Port)))
+	if errors.Is(err, unix.EADDRINUSE) {
+		l, err = n.env.Broker.ListenTCP(ctx, net.JoinHostPort(c.Address, "0"))
+	}
+	if err != nil {
+		end()
+		return nil, err
+	}
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go n.builtin.Serve(life, conn)
+		}
+	}()
+	address := l.Addr().String()
+	return &controller{plan: c, address: address, close: func() { end(); l.Close() },
+		dial: func(ctx context.Context) (net.Conn, error) { return n.env.Broker.DialTCP(ctx, address) }}, nil
+}
+
+// openChannels starts the relays of a switch and returns Open vSwitch's targets for them.
+func (n *Network) openChannels(sw topo.PlannedSwitch) ([]string, error) {
+	var targets []string
+	for _, name := range sw.Controllers {
+		n.mu.Lock()
+		c := n.controllers[name]
+		n.mu.Unlock()
+		if c == nil {
+			return nil, fmt.Errorf("switch %s: no controller named %s", sw.Name, name)
+		}
+		path := filepath.Join(n.ovsDir(), fmt.Sprintf("ctl-%016x-%d", sw.DPID, n.controllerIndex(name)))
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			return nil, fmt.Errorf("control channel %s–%s: %w", sw.Name, name, err)
+		}
+		ch := channel{sw.Name, name}
+		r := control.NewRelay(control.RelayConfig{
+			Switch: sw.Name, Controller: name, Listener: l, Dial: c.dial, Log: n.env.Log,
+			OnChange: func(s control.Status) { n.channelChanged(ch, s) },
+		})
+		n.mu.Lock()
+		n.relays[ch] = r
+		n.mu.Unlock()
+		targets = append(targets, "unix:"+path)
+	}
+	return targets, nil
+}
+
+func (n *Network) controllerIndex(name string) int {
+	for i, c := range n.plan.Controllers {
+		if c.Name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+func (n *Network) channelChanged(ch channel, s control.Status) {
+	if s.Connected {
+		n.events.emit("INFO", ch.Switch, "connected to "+ch.Controller+" (OpenFlow "+s.Version+")")
+	} else {
+		n.events.emit("INFO", ch.Switch, "not connected to "+ch.Controller+": "+s.Reason)
+	}
+}
+
+// tellTopology gives the built-in controller the links between switches.
+func (n *Network) tellTopology() {
+	if n.builtin == nil {
+		return
+	}
+	var links []control.TopologyLink
+	for _, l := range n.plan.Links {
+		a, b := n.plan.Switch(l.A.Node), n.plan.Switch(l.B.Node)
+		if a == nil || b == nil || a.DPID == 0 || b.DPID == 0 {
+			continue
+		}
+		links = append(links, control.TopologyLink{
+			DPIDA: a.DPID, PortA: uint32(n.plan.Interface(l.A).Port),
+			DPIDB: b.DPID, PortB: uint32(n.plan.Interface(l.B).Port), Up: true,
+		})
+	}
+	n.builtin.SetTopology(links)
+}
+
+// connections returns all control channels, in the order of switches and controllers.
+func (n *Network) connections() []ControlConnection {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var all []ControlConnection
+	for _, sw := range n.plan.Switches {
+		if !n.running[sw.Name] {
+			continue
+		}
+		for _, name := range sw.Controllers {
+			cc := ControlConnection{Switch: sw.Name, Controller: name}
+			if r := n.relays[channel{sw.Name, name}]; r != nil {
+				s := r.Status()
+				cc.Connected, cc.Version, cc.Reason = s.Connected, s.Version, s.Reason
+			}
+			all = append(all, cc)
+		}
+	}
+	return all
+}
+
+// Wait waits until every running switch is connected to all its controllers, at most
+// timeout, and returns the connections that are missing.
+func (n *Network) Wait(ctx context.Context, timeout time.Duration) ([]ControlConnection, error) {
+	deadline := time.After(timeout)
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		missing := []ControlConnection{}
+		for _, cc := range n.connections() {
+			if !cc.Connected {
+				missing = append(missing, cc)
+			}
+		}
+		if len(missing) == 0 {
+			return missing, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-deadline:
+			sort.SliceStable(missing, func(i, j int) bool { return missing[i].Switch < missing[j].Switch })
+			return missing, nil
+		case <-time.After(pause):
+		}
+	}
+}

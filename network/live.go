@@ -1,0 +1,316 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strconv"
+
+	"github.com/vishvananda/netlink"
+
+	"weft/node"
+	"weft/topo"
+)
+
+// edit applies a change to a copy of the plan, then to the network, and takes the copy as
+// the plan if both went well. n.change is held.
+func (n *Network) edit(change func(*topo.Plan) error, realise func() error, undo func()) error {
+	before := n.plan
+	next := before.Clone()
+	if err := change(next); err != nil {
+		return err
+	}
+	n.setPlan(next)
+	n.tellTopology() // before a port between switches comes up
+	if err := realise(); err != nil {
+		if undo != nil {
+			undo()
+		}
+		n.setPlan(before)
+		n.tellTopology()
+		return err
+	}
+	return n.writeEtc()
+}
+
+func (n *Network) setPlan(p *topo.Plan) {
+	n.mu.Lock()
+	n.plan = p
+	n.mu.Unlock()
+}
+
+// AddHost adds a host without interfaces.
+func (n *Network) AddHost(ctx context.Context, h topo.Host) (added topo.PlannedHost, err error) {
+	n.change.Lock()
+	defer n.change.Unlock()
+	err = n.edit(func(p *topo.Plan) (err error) {
+		added, err = p.AddHost(h)
+		return err
+	}, func() error {
+		if err := n.makeHosts(ctx, []topo.PlannedHost{added}, &reporter{}); err != nil {
+			return err
+		}
+		return n.configureHost(&added)
+	}, func() { n.dropHost(h.Name) })
+	return added, err
+}
+
+func (n *Network) dropHost(name string) error {
+	n.mu.Lock()
+	h := n.hosts[name]
+	delete(n.hosts, name)
+	n.mu.Unlock()
+	if h == nil {
+		return nil
+	}
+	return h.Close()
+}
+
+// AddSwitch adds a switch without ports, and starts it if the network is started.
+func (n *Network) AddSwitch(ctx context.Context, s topo.Switch) (added topo.PlannedSwitch, err error) {
+	n.change.Lock()
+	defer n.change.Unlock()
+	err = n.edit(func(p *topo.Plan) (err error) {
+		added, err = p.AddSwitch(s)
+		return err
+	}, func() (err error) {
+		if err := n.usable(added); err != nil {
+			return err
+		}
+		if added.Driver != topo.DriverLinux && n.ovs == nil {
+			n.startOVS(ctx)
+			if n.ovs, err = n.ovsReady(); err != nil {
+				return err
+			}
+		}
+		if !n.isUp {
+			return nil
+		}
+		return n.startSwitches(ctx, []topo.PlannedSwitch{added})
+	}, nil)
+	return added, err
+}
+
+// AddLink adds a link. A host's first interface gets the address that the host has or is
+// due; its switch sees a new port.
+func (n *Network) AddLink(ctx context.Context, l topo.Link) (added topo.PlannedLink, err error) {
+	n.change.Lock()
+	defer n.change.Unlock()
+	err = n.edit(func(p *topo.Plan) (err error) {
+		added, err = p.AddLink(l)
+		return err
+	}, func() error {
+		for _, e := range []topo.PlannedEnd{added.A, added.B} {
+			if sw := n.plan.Switch(e.Node); sw != nil {
+				if err := n.usable(*sw); err != nil {
+					return err
+				}
+			}
+		}
+		if err := n.makeLinks(ctx, []topo.PlannedLink{added}, &reporter{}); err != nil {
+			return err
+		}
+		for _, e := range []topo.PlannedEnd{added.A, added.B} {
+			if err := n.attach(ctx, e); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, func() { n.detach(context.WithoutCancel(ctx), added) })
+	return added, err
+}
+
+// attach makes a new interface part of its node.
+func (n *Network) attach(ctx context.Context, e topo.PlannedEnd) error {
+	i := *n.plan.Interface(e)
+	if h := n.plan.Host(e.Node); h != nil {
+		n.mu.Lock()
+		host := n.hosts[e.Node]
+		n.mu.Unlock()
+		c := node.NetConfig{Addresses: []node.Address{{Device: i.Device, IP: i.IP, IP6: i.IP6}}}
+		if len(h.Interfaces) == 1 {
+			c.Gateway = h.DefaultRoute
+		}
+		return host.Configure(c)
+	}
+	sw := n.plan.Switch(e.Node)
+	n.mu.Lock()
+	running := n.running[e.Node]
+	n.mu.Unlock()
+	switch {
+	case !running:
+		return nil
+	case sw.Driver == topo.DriverLinux:
+		return node.BridgePort(n.nl, sw.Device, i.Device)
+	}
+	return n.ovs.AddPort(ctx, sw.Device, node.OVSPortConfig(n.ovsPort(i), n.portDatapath(e.Node)))
+}
+
+// detach takes a link out of its switches and deletes its devices.
+func (n *Network) detach(ctx context.Context, l topo.PlannedLink) error {
+	var errs []error
+	for _, e := range []topo.PlannedEnd{l.A, l.B} {
+		i, sw := n.plan.Interface(e), n.plan.Switch(e.Node)
+		n.mu.Lock()
+		running := n.running[e.Node]
+		n.mu.Unlock()
+		if i != nil && sw != nil && running && sw.Driver != topo.DriverLinux {
+			errs = append(errs, n.ovs.DeletePort(ctx, sw.Device, i.Device))
+		}
+	}
+	if l.Driver != topo.LinkPatch {
+		errs = append(errs, n.onDevice(l.A, func(h *netlink.Handle, dev netlink.Link) error { return h.LinkDel(dev) }))
+	}
+	return errors.Join(errs...)
+}
+
+// onDevice calls f with the device of an interface and a handle in its namespace.
+func (n *Network) onDevice(e topo.PlannedEnd, f func(*netlink.Handle, netlink.Link) error) error {
+	i := n.plan.Interface(e)
+	if i == nil {
+		return fmt.Errorf("%s has no interface %s", e.Node, e.Interface)
+	}
+	h := n.nl
+	if net := n.netOf(e.Node); net != n.fabric {
+		var err error
+		if h, err = net.Handle(); err != nil {
+			return err
+		}
+		defer h.Close()
+	}
+	dev, err := h.LinkByName(i.Device)
+	if err == nil {
+		err = f(h, dev)
+	}
+	if err != nil {
+		return fmt.Errorf("interface %s of %s: %w", e.Interface, e.Node, err)
+	}
+	return nil
+}
+
+// DeleteLink removes all links between two nodes.
+func (n *Network) DeleteLink(ctx context.Context, a, b string) error {
+	n.change.Lock()
+	defer n.change.Unlock()
+	links, err := n.linksBetween(a, b)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, l := range links {
+		errs = append(errs, n.removeLink(ctx, l))
+	}
+	return errors.Join(errs...)
+}
+
+func (n *Network) removeLink(ctx context.Context, l topo.PlannedLink) error {
+	if err := n.detach(ctx, l); err != nil {
+		return err
+	}
+	return n.edit(func(p *topo.Plan) error { return p.RemoveLink(l.ID) }, func() error { return nil }, nil)
+}
+
+// linksBetween returns the links between two nodes, at least one.
+func (n *Network) linksBetween(a, b string) ([]topo.PlannedLink, error) {
+	for _, name := range []string{a, b} {
+		if n.plan.Host(name) == nil && n.plan.Switch(name) == nil {
+			return nil, fmt.Errorf("no host or switch named %s", name)
+		}
+	}
+	links := n.plan.LinksBetween(a, b)
+	if len(links) == 0 {
+		return nil, fmt.Errorf("no link between %s and %s", a, b)
+	}
+	return links, nil
+}
+
+// DeleteNode removes a host or a switch with its links.
+func (n *Network) DeleteNode(ctx context.Context, name string) error {
+	n.change.Lock()
+	defer n.change.Unlock()
+	sw := n.plan.Switch(name)
+	if sw == nil && n.plan.Host(name) == nil {
+		return fmt.Errorf("no host or switch named %s", name)
+	}
+	for _, l := range append([]topo.PlannedLink(nil), n.plan.Links...) {
+		if l.A.Node == name || l.B.Node == name {
+			if err := n.removeLink(ctx, l); err != nil {
+				return err
+			}
+		}
+	}
+	n.mu.Lock()
+	running, sh := n.running[name], n.shells[name]
+	delete(n.shells, name)
+	n.mu.Unlock()
+	if sh != nil {
+		sh.Close()
+	}
+	if sw != nil && running {
+		if err := n.stopSwitch(ctx, *sw); err != nil {
+			return err
+		}
+	}
+	return n.edit(func(p *topo.Plan) error { return p.RemoveNode(name) },
+		func() error { return n.dropHost(name) }, nil)
+}
+
+// SetLink takes both ends of all links between two nodes up or down. Switches tell their
+// controllers (PORT_STATUS).
+func (n *Network) SetLink(ctx context.Context, a, b string, up bool) error {
+	n.change.Lock()
+	defer n.change.Unlock()
+	links, err := n.linksBetween(a, b)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, l := range links {
+		for _, e := range []topo.PlannedEnd{l.A, l.B} {
+			if l.Driver == topo.LinkPatch {
+				errs = append(errs, n.setPatch(ctx, e, up))
+				continue
+			}
+			errs = append(errs, n.onDevice(e, func(h *netlink.Handle, dev netlink.Link) error {
+				if !up {
+					return h.LinkSetDown(dev)
+				}
+				return h.LinkSetUp(dev)
+			}))
+			if host := n.plan.Host(e.Node); up && host != nil {
+				// The kernel dropped the routes over it.
+				errs = append(errs, n.restoreRoutes(host, e))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// restoreRoutes gives a host the default route again that went with its interface.
+func (n *Network) restoreRoutes(h *topo.PlannedHost, e topo.PlannedEnd) error {
+	if !h.DefaultRoute.IsValid() || len(h.Interfaces) == 0 || h.Interfaces[0].Name != e.Interface {
+		return nil
+	}
+	return n.onDevice(e, func(nl *netlink.Handle, _ netlink.Link) error {
+		return nl.RouteReplace(&netlink.Route{Gw: h.DefaultRoute.AsSlice()})
+	})
+}
+
+// setPatch sets a patch port, which has no device, up or down by OpenFlow.
+func (n *Network) setPatch(ctx context.Context, e topo.PlannedEnd, up bool) error {
+	sw, state := n.plan.Switch(e.Node), "down"
+	if up {
+		state = "up"
+	}
+	args := []string{"mod-port", sw.Device, strconv.Itoa(n.plan.Interface(e).Port), state}
+	if len(sw.Protocols) > 0 {
+		args = append([]string{"-O", sw.Protocols[0]}, args...)
+	}
+	cmd := exec.CommandContext(ctx, "ovs-ofctl", args...)
+	cmd.Env = append(cmd.Environ(), n.programEnv()...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("port %s of %s %s: %w: %s", e.Interface, e.Node, state, err, out)
+	}
+	return nil
+}

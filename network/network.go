@@ -1,0 +1,368 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sync/errgroup"
+
+	"weft/control"
+	"weft/internal/ns"
+	"weft/internal/ovs"
+	"weft/internal/sandbox"
+	"weft/link"
+	"weft/node"
+	"weft/topo"
+)
+
+// Env is where a network is built.
+type Env struct {
+	Name string
+	// Dir is a directory in memory for the network's files.
+	Dir      string
+	Rootless bool
+	// Broker reaches the user's own namespaces.
+	Broker *sandbox.Broker
+	Log    *slog.Logger
+}
+
+// A Network is a running network. Its methods may be called concurrently.
+//
+//	Up ──► built ──Start──► running ──Close──► closed
+type Network struct {
+	env      Env
+	started  time.Time
+	datapath topo.Datapath // where a switch says auto
+	fabric   *ns.Net       // holds Open vSwitch and all switch ports
+	nl       *netlink.Handle
+	events   events
+
+	// change serialises live changes; mu guards the fields below.
+	change sync.Mutex
+
+	mu          sync.Mutex
+	plan        *topo.Plan
+	hosts       map[string]*node.Host
+	shells      map[string]*node.Shell // of switches, and "" of the fabric
+	ovs         *ovs.Instance          // nil without Open vSwitch switches
+	ovsReady    func() (*ovs.Instance, error)
+	running     map[string]bool // switches
+	relays      map[channel]*control.Relay
+	controllers map[string]*controller
+	builtin     *control.Controller // nil if no controller is of that kind
+	isUp        bool
+	closed      bool
+}
+
+// A channel is a control channel's name.
+type channel struct{ Switch, Controller string }
+
+// workers bounds what is built at the same time: most of it waits for one lock of the
+// kernel's (RTNL).
+func workers() int { return max(2, runtime.NumCPU()) }
+
+// Up builds the network of plan in the calling thread's namespaces; Start makes its switches
+// forward. On error nothing is left but what the sandbox's end removes.
+func Up(ctx context.Context, plan *topo.Plan, env Env, progress func(Event)) (*Network, error) {
+	n := &Network{
+		env: env, plan: plan.Clone(), started: time.Now(),
+		hosts: map[string]*node.Host{}, shells: map[string]*node.Shell{}, running: map[string]bool{},
+		relays: map[channel]*control.Relay{}, controllers: map[string]*controller{},
+	}
+	n.plan.Name = env.Name
+	if err := n.build(ctx, progress); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
+func (n *Network) build(ctx context.Context, progress func(Event)) (err error) {
+	if n.fabric, err = ns.Current(); err != nil {
+		return err
+	}
+	if n.nl, err = n.fabric.Handle(); err != nil {
+		return err
+	}
+	// What makes a device send by itself is off before the first switch port is made.
+	if err := node.Sysctl("net/ipv6/conf/default/disable_ipv6", "1"); err != nil {
+		return fmt.Errorf("fabric: %w", err)
+	}
+	if err := n.writeEtc(); err != nil {
+		return err
+	}
+	if n.datapath, err = chooseDatapath(n.plan); err != nil {
+		return err
+	}
+	for _, sw := range n.plan.Switches {
+		if err := n.usable(sw); err != nil {
+			return err
+		}
+		if sw.Driver != topo.DriverLinux {
+			n.startOVS(ctx)
+		}
+	}
+	p := &reporter{report: progress}
+	p.stage(StageHosts)
+	if err := n.makeHosts(ctx, n.plan.Hosts, p); err != nil {
+		return err
+	}
+	p.stage(StageSwitches)
+	if n.ovsReady != nil {
+		if n.ovs, err = n.ovsReady(); err != nil {
+			return err
+		}
+	}
+	for _, sw := range n.plan.Switches {
+		p.done(sw.Name)
+	}
+	p.stage(StageLinks)
+	if err := n.makeLinks(ctx, n.plan.Links, p); err != nil {
+		return err
+	}
+	p.stage(StageConfigure)
+	return n.each(ctx, len(n.plan.Hosts), func(i int) error {
+		defer p.done(n.plan.Hosts[i].Name)
+		return n.configureHost(&n.plan.Hosts[i])
+	})
+}
+
+// each calls f for 0 … count-1 on a few goroutines, and stops at the first error.
+func (n *Network) each(ctx context.Context, count int, f func(int) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(workers())
+	for i := range count {
+		g.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			return f(i)
+		})
+	}
+	return g.Wait()
+}
+
+// writeEtc writes the files that hosts see in /etc: their names resolve on every host.
+func (n *Network) writeEtc() error {
+	old, err := os.ReadFile("/etc/hosts")
+	if err != nil {
+		old = []byte("127.0.0.1 localhost\n")
+	}
+	var sb strings.Builder
+	sb.Write(old)
+	for _, h := range n.plan.Hosts {
+		if len(h.Interfaces) == 0 {
+			continue
+		}
+		if ip := h.Interfaces[0].IP; ip.IsValid() {
+			fmt.Fprintf(&sb, "%s %s\n", ip.Addr(), h.Name)
+		}
+		if ip := h.Interfaces[0].IP6; ip.IsValid() {
+			fmt.Fprintf(&sb, "%s %s\n", ip.Addr(), h.Name)
+		}
+	}
+	if err := os.MkdirAll(n.etc(), 0o755); err != nil {
+		return fmt.Errorf("names of hosts: %w", err)
+	}
+	// Written in place: hosts have this very file mounted.
+	if err := os.WriteFile(filepath.Join(n.etc(), "hosts"), []byte(sb.String()), 0o644); err != nil {
+		return fmt.Errorf("names of hosts: %w", err)
+	}
+	return nil
+}
+
+func (n *Network) etc() string { return filepath.Join(n.env.Dir, "etc") }
+
+func (n *Network) ovsDir() string { return filepath.Join(n.env.Dir, "ovs") }
+
+// programEnv is what programs on nodes find in their environment.
+func (n *Network) programEnv() []string {
+	return append(ovs.Env(n.ovsDir()), "WEFT_NETWORK="+n.env.Name)
+}
+
+func (n *Network) makeHosts(ctx context.Context, hosts []topo.PlannedHost, p *reporter) error {
+	return n.each(ctx, len(hosts), func(i int) error {
+		h, err := node.NewHost(node.HostConfig{
+			Name: hosts[i].Name, IPv6: n.plan.Addressing.IP6Base.IsValid(), Forward: hosts[i].NAT != nil,
+			PrivateDirs: hosts[i].PrivateDirs, Etc: n.etc(), Env: n.programEnv(),
+		})
+		if err != nil {
+			return err
+		}
+		n.mu.Lock()
+		n.hosts[hosts[i].Name] = h
+		n.mu.Unlock()
+		p.done(hosts[i].Name)
+		return nil
+	})
+}
+
+// makeLinks makes all links but patches, which Open vSwitch makes with its bridges.
+func (n *Network) makeLinks(ctx context.Context, links []topo.PlannedLink, p *reporter) error {
+	return n.each(ctx, len(links), func(i int) error {
+		l := links[i]
+		defer p.done(l.A.Node + "-" + l.B.Node)
+		if l.Driver == topo.LinkPatch {
+			return nil
+		}
+		a, errA := n.end(l.A)
+		b, errB := n.end(l.B)
+		if err := errors.Join(errA, errB); err != nil {
+			return err
+		}
+		if a.Net != nil && b.Net == nil {
+			a, b = b, a // the end in the fabric comes up at once
+		}
+		if err := link.Veth(n.nl, a, b); err != nil {
+			return fmt.Errorf("link %s–%s: %w", l.A.Node, l.B.Node, err)
+		}
+		return n.settle(l)
+	})
+}
+
+// end says where a link's end goes and what it is called there.
+func (n *Network) end(e topo.PlannedEnd) (link.End, error) {
+	i := n.plan.Interface(e)
+	if i == nil {
+		return link.End{}, fmt.Errorf("plan has no interface %s of %s", e.Interface, e.Node)
+	}
+	mac, err := net.ParseMAC(i.MAC)
+	if err != nil {
+		return link.End{}, fmt.Errorf("interface %s: %w", i.Name, err)
+	}
+	end := link.End{Device: i.Device, MAC: mac}
+	if net := n.netOf(e.Node); net != n.fabric {
+		end.Net = net
+	}
+	return end, nil
+}
+
+// netOf returns the namespace that holds a node's interfaces.
+func (n *Network) netOf(name string) *ns.Net {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if h, ok := n.hosts[name]; ok {
+		return h.Net()
+	}
+	return n.fabric
+}
+
+// settle turns offloads off on a link where AF_XDP serves one of the ports: it cannot finish
+// a checksum for others.
+func (n *Network) settle(l topo.PlannedLink) error {
+	if n.portDatapath(l.A.Node) != topo.DatapathAFXDP && n.portDatapath(l.B.Node) != topo.DatapathAFXDP {
+		return nil
+	}
+	for _, e := range []topo.PlannedEnd{l.A, l.B} {
+		device := n.plan.Interface(e).Device
+		if err := n.netOf(e.Node).Do(func() error { return link.OffloadsOff(device) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// configureHost gives a host its addresses, routes and neighbours.
+func (n *Network) configureHost(h *topo.PlannedHost) error {
+	c := node.NetConfig{Gateway: h.DefaultRoute}
+	for _, i := range h.Interfaces {
+		c.Addresses = append(c.Addresses, node.Address{Device: i.Device, IP: i.IP, IP6: i.IP6})
+	}
+	if n.plan.Addressing.StaticARP {
+		c.Neighbours = n.neighbours(h.Name)
+	}
+	n.mu.Lock()
+	host := n.hosts[h.Name]
+	n.mu.Unlock()
+	return host.Configure(c)
+}
+
+// neighbours lists the first addresses of all hosts but one.
+func (n *Network) neighbours(except string) []node.Neighbour {
+	var all []node.Neighbour
+	for _, h := range n.plan.Hosts {
+		if h.Name == except || len(h.Interfaces) == 0 {
+			continue
+		}
+		i := h.Interfaces[0]
+		mac, err := net.ParseMAC(i.MAC)
+		if err != nil {
+			continue // Plan checked it
+		}
+		if i.IP.IsValid() {
+			all = append(all, node.Neighbour{IP: i.IP.Addr(), MAC: mac})
+		}
+		if i.IP6.IsValid() {
+			all = append(all, node.Neighbour{IP: i.IP6.Addr(), MAC: mac})
+		}
+	}
+	return all
+}
+
+// Close ends controllers and Open vSwitch, and lets go of all nodes. It goes to the end
+// whatever fails, and may be called twice.
+func (n *Network) Close() error {
+	n.mu.Lock()
+	if n.closed {
+		n.mu.Unlock()
+		return nil
+	}
+	n.closed = true
+	relays, controllers, hosts, shells := n.relays, n.controllers, n.hosts, n.shells
+	sw, ready := n.ovs, n.ovsReady
+	n.mu.Unlock()
+	var errs []error
+	for _, r := range relays {
+		errs = append(errs, r.Close())
+	}
+	var wg sync.WaitGroup
+	for _, c := range controllers {
+		wg.Go(func() { c.close() })
+	}
+	if sw == nil && ready != nil {
+		sw, _ = ready()
+	}
+	for _, s := range shells {
+		s.Close()
+	}
+	for _, h := range hosts {
+		errs = append(errs, h.Close())
+	}
+	if sw != nil {
+		errs = append(errs, sw.Close())
+	}
+	wg.Wait()
+	n.events.close()
+	return errors.Join(errs...)
+}
+
+// A reporter turns the progress of parallel work into events.
+type reporter struct {
+	mu     sync.Mutex
+	name   string
+	report func(Event)
+}
+
+func (r *reporter) stage(name string) {
+	r.mu.Lock()
+	r.name = name
+	r.mu.Unlock()
+	r.done("")
+}
+
+func (r *reporter) done(node string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.report != nil {
+		r.report(Event{Time: time.Now(), Stage: r.name, Node: node})
+	}
+}

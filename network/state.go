@@ -1,0 +1,121 @@
+package network
+
+import (
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+
+	"weft/internal/ns"
+	"weft/node"
+	"weft/topo"
+)
+
+// State returns what the network is now.
+func (n *Network) State() State {
+	n.mu.Lock()
+	plan := n.plan
+	s := State{Name: n.env.Name, Started: n.started, Plan: plan, Datapath: n.datapath, Rootless: n.env.Rootless}
+	for _, h := range plan.Hosts {
+		hs := HostState{Name: h.Name}
+		if host := n.hosts[h.Name]; host != nil {
+			hs.PID = host.PID()
+		}
+		s.Hosts = append(s.Hosts, hs)
+	}
+	for _, sw := range plan.Switches {
+		s.Switches = append(s.Switches, SwitchState{Name: sw.Name, Running: n.running[sw.Name]})
+	}
+	for _, c := range plan.Controllers {
+		cs := ControllerState{Name: c.Name}
+		if run := n.controllers[c.Name]; run != nil {
+			cs.Address = run.address
+			if run.process != nil {
+				cs.PID = run.process.PID
+			}
+		}
+		s.Controllers = append(s.Controllers, cs)
+	}
+	n.mu.Unlock()
+	byName := map[string]*SwitchState{}
+	for i := range s.Switches {
+		byName[s.Switches[i].Name] = &s.Switches[i]
+	}
+	for _, cc := range n.connections() {
+		if sw := byName[cc.Switch]; sw != nil {
+			sw.Connections = append(sw.Connections, cc)
+		}
+	}
+	up := n.devices(plan)
+	for _, l := range plan.Links {
+		ls := LinkState{ID: l.ID, A: l.A, B: l.B}
+		for k, e := range []topo.PlannedEnd{l.A, l.B} {
+			if l.Driver == topo.LinkPatch {
+				ls.OK[k], ls.Up[k] = true, true
+				continue
+			}
+			ls.Up[k], ls.OK[k] = up[e], false
+			_, ls.OK[k] = up[e]
+		}
+		s.Links = append(s.Links, ls)
+	}
+	return s
+}
+
+// devices says of each interface that exists whether it is administratively up.
+func (n *Network) devices(plan *topo.Plan) map[topo.PlannedEnd]bool {
+	up := map[topo.PlannedEnd]bool{}
+	look := func(h *netlink.Handle, node string, interfaces []topo.Interface, links map[string]netlink.Link) {
+		for _, i := range interfaces {
+			if l := links[i.Device]; l != nil {
+				up[topo.PlannedEnd{Node: node, Interface: i.Name}] = l.Attrs().RawFlags&1 != 0 // IFF_UP
+			}
+		}
+	}
+	list := func(h *netlink.Handle) map[string]netlink.Link {
+		links, _ := h.LinkList()
+		m := make(map[string]netlink.Link, len(links))
+		for _, l := range links {
+			m[l.Attrs().Name] = l
+		}
+		return m
+	}
+	fabric := list(n.nl)
+	for _, sw := range plan.Switches {
+		look(n.nl, sw.Name, sw.Interfaces, fabric)
+	}
+	for _, h := range plan.Hosts {
+		n.mu.Lock()
+		host := n.hosts[h.Name]
+		n.mu.Unlock()
+		if host == nil {
+			continue
+		}
+		if nl, err := host.Net().Handle(); err == nil {
+			look(nl, h.Name, h.Interfaces, list(nl))
+			nl.Close()
+		}
+	}
+	return up
+}
+
+// Shell returns the persistent shell of a host or switch, or with an empty name that of
+// the fabric, where Open vSwitch runs.
+func (n *Network) Shell(name string) (*node.Shell, error) {
+	n.mu.Lock()
+	host, plan := n.hosts[name], n.plan
+	n.mu.Unlock()
+	if host != nil {
+		return host.Shell()
+	}
+	if name != "" && plan.Switch(name) == nil && plan.Controller(name) == nil {
+		return nil, fmt.Errorf("no node named %s", name)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	sh := n.shells[name]
+	if sh == nil {
+		sh = node.NewShell(name, &ns.Place{Net: n.fabric}, n.programEnv())
+		n.shells[name] = sh
+	}
+	return sh, nil
+}

@@ -1,0 +1,206 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+
+	"weft/internal/ovs"
+	"weft/node"
+	"weft/topo"
+)
+
+// chooseDatapath returns the datapath of switches that say auto: the kernel's if this
+// kernel has the openvswitch module, else ovs-vswitchd's own. As root, asking loads it.
+func chooseDatapath(plan *topo.Plan) (topo.Datapath, error) {
+	_, err := netlink.GenlFamilyGet("ovs_datapath")
+	for _, sw := range plan.Switches {
+		if sw.Datapath == topo.DatapathKernel && err != nil {
+			return "", fmt.Errorf("switch %s: this kernel has no openvswitch module: take datapath=user, or `sudo modprobe openvswitch`", sw.Name)
+		}
+	}
+	if err != nil {
+		return topo.DatapathUser, nil
+	}
+	return topo.DatapathKernel, nil
+}
+
+// usable says why a switch cannot be built here, nil if it can.
+func (n *Network) usable(sw topo.PlannedSwitch) error {
+	if sw.Datapath == topo.DatapathAFXDP && n.env.Rootless {
+		return fmt.Errorf("switch %s: AF_XDP ports need root: take datapath=user", sw.Name)
+	}
+	for _, i := range sw.Interfaces {
+		l := n.linkOf(i)
+		if l == nil || l.Driver != topo.LinkPatch {
+			continue
+		}
+		if a, b := n.bridgeType(l.A.Node), n.bridgeType(l.B.Node); a != b {
+			return fmt.Errorf("link %s–%s: a patch joins switches of one datapath, these have %s and %s", l.A.Node, l.B.Node, a, b)
+		}
+	}
+	return nil
+}
+
+func (n *Network) linkOf(i topo.Interface) *topo.PlannedLink {
+	for k := range n.plan.Links {
+		if n.plan.Links[k].ID == i.Link {
+			return &n.plan.Links[k]
+		}
+	}
+	return nil
+}
+
+// portDatapath returns the datapath in force on a switch; empty for others.
+func (n *Network) portDatapath(name string) topo.Datapath {
+	sw := n.plan.Switch(name)
+	switch {
+	case sw == nil || sw.Driver == topo.DriverLinux:
+		return ""
+	case sw.Datapath == topo.DatapathAuto:
+		return n.datapath
+	}
+	return sw.Datapath
+}
+
+// bridgeType names who forwards: the kernel or ovs-vswitchd.
+func (n *Network) bridgeType(name string) topo.Datapath {
+	if d := n.portDatapath(name); d != topo.DatapathAFXDP {
+		return d
+	}
+	return topo.DatapathUser
+}
+
+// startOVS starts Open vSwitch beside other work, once.
+func (n *Network) startOVS(ctx context.Context) {
+	if n.ovsReady != nil {
+		return
+	}
+	tso := true
+	for _, sw := range n.plan.Switches {
+		// AF_XDP ports carry no segments longer than a frame.
+		tso = tso && n.portDatapath(sw.Name) != topo.DatapathAFXDP
+	}
+	type result struct {
+		i   *ovs.Instance
+		err error
+	}
+	ch := make(chan result, 1)
+	go func() {
+		if err := os.MkdirAll(n.ovsDir(), 0o700); err != nil {
+			ch <- result{nil, err}
+			return
+		}
+		i, err := ovs.Start(ctx, ovs.Config{Dir: n.ovsDir(), UserTSO: tso, Log: n.env.Log, OnRestart: func(daemon string, cause error) {
+			n.events.emit("WARN", "", fmt.Sprintf("%s ended (%v) and was started again: flow tables are empty", daemon, cause))
+		}})
+		ch <- result{i, err}
+	}()
+	n.ovsReady = sync.OnceValues(func() (*ovs.Instance, error) {
+		r := <-ch
+		return r.i, r.err
+	})
+}
+
+// startSwitches makes switches forward: all Open vSwitch bridges in one transaction.
+func (n *Network) startSwitches(ctx context.Context, switches []topo.PlannedSwitch) error {
+	var bridges []ovs.Bridge
+	for _, sw := range switches {
+		if sw.Driver == topo.DriverLinux {
+			if err := node.LinuxBridge(n.nl, sw); err != nil {
+				return fmt.Errorf("switch %s: %w", sw.Name, err)
+			}
+			continue
+		}
+		targets, err := n.openChannels(sw)
+		if err != nil {
+			return err
+		}
+		bridges = append(bridges, node.OVSBridge(sw, n.portDatapath(sw.Name), n.ovsPorts(sw), targets))
+	}
+	if len(bridges) > 0 {
+		if err := n.ovs.AddBridges(ctx, bridges...); err != nil {
+			return fmt.Errorf("start switches: %w", err)
+		}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, sw := range switches {
+		n.running[sw.Name] = true
+	}
+	return nil
+}
+
+func (n *Network) ovsPorts(sw topo.PlannedSwitch) []node.OVSPort {
+	ports := make([]node.OVSPort, 0, len(sw.Interfaces))
+	for _, i := range sw.Interfaces {
+		ports = append(ports, n.ovsPort(i))
+	}
+	return ports
+}
+
+func (n *Network) ovsPort(i topo.Interface) node.OVSPort {
+	p := node.OVSPort{Interface: i}
+	if l := n.linkOf(i); l != nil && l.Driver == topo.LinkPatch {
+		peer := l.A
+		if peer.Interface == i.Name {
+			peer = l.B
+		}
+		p.Peer = n.plan.Interface(peer).Device
+	}
+	return p
+}
+
+// SetSwitch starts or stops a switch. A stopped switch has no bridge; its ports stay.
+func (n *Network) SetSwitch(ctx context.Context, name string, running bool) error {
+	n.change.Lock()
+	defer n.change.Unlock()
+	sw := n.plan.Switch(name)
+	if sw == nil {
+		return fmt.Errorf("no switch named %s", name)
+	}
+	n.mu.Lock()
+	is := n.running[name]
+	n.mu.Unlock()
+	if is == running {
+		return nil
+	}
+	if running {
+		return n.startSwitches(ctx, []topo.PlannedSwitch{*sw})
+	}
+	return n.stopSwitch(ctx, *sw)
+}
+
+func (n *Network) stopSwitch(ctx context.Context, sw topo.PlannedSwitch) error {
+	var err error
+	if sw.Driver == topo.DriverLinux {
+		err = node.DeleteLinuxBridge(n.nl, sw.Device)
+	} else {
+		err = n.ovs.DeleteBridges(ctx, sw.Device)
+	}
+	if err != nil {
+		return fmt.Errorf("stop switch %s: %w", sw.Name, err)
+	}
+	n.mu.Lock()
+	delete(n.running, sw.Name)
+	n.mu.Unlock()
+	return n.closeChannels(func(ch channel) bool { return ch.Switch == sw.Name })
+}
+
+// closeChannels ends the control channels that match.
+func (n *Network) closeChannels(match func(channel) bool) error {
+	var errs []error
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for ch, r := range n.relays {
+		if match(ch) {
+			errs = append(errs, r.Close())
+			delete(n.relays, ch)
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,326 @@
+// Package session is one network from its beginning to its end on the command line: the
+// sandbox starts, the network comes up, tests and scripts run, a person gets a prompt,
+// all is taken down, and an exit status tells the truth.
+//
+// It may import shell, api, topo and internal/sandbox.
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"weft/api"
+	"weft/internal/sandbox"
+	"weft/network"
+	"weft/shell"
+	"weft/topo"
+)
+
+// Exit statuses.
+const (
+	ExitOK     = 0
+	ExitFailed = 1 // a test, a check, a command or the network itself failed
+	ExitUsage  = 2 // the command line or a file is wrong
+)
+
+// Config is what the user asked for.
+type Config struct {
+	Spec    topo.Spec
+	Dialect shell.Dialect
+	// Tests are REPL commands that run instead of a prompt; "none" only brings the network
+	// up and down, "build" waits for the switches too.
+	Tests []string
+	// Pre and Post are files of REPL commands for before the switches start and after
+	// the tests.
+	Pre, Post string
+	// Wait is how long to wait for the switches' controllers. Negative: do not wait.
+	// Zero: until they are there, at most DefaultWait, if something is to be tested; a
+	// moment before a prompt.
+	Wait   time.Duration
+	DryRun bool
+	JSON   bool
+	Quiet  bool // no progress
+	Log    *slog.Logger
+	In     *os.File
+	Out    io.Writer
+	Err    io.Writer
+}
+
+// DefaultWait bounds the wait for controllers before tests.
+const DefaultWait = 30 * time.Second
+
+// promptWait bounds the wait for controllers before a prompt: a person can see for
+// themselves, and wait.
+const promptWait = time.Second
+
+// downTimeout bounds the end of a network.
+const downTimeout = 30 * time.Second
+
+// A UsageError is an error in what the user wrote.
+type UsageError struct{ Err error }
+
+func (e *UsageError) Error() string { return e.Err.Error() }
+func (e *UsageError) Unwrap() error { return e.Err }
+
+// ErrFailed says that a test or command failed and that its output says how.
+var ErrFailed = errors.New("failed")
+
+// A SignalError says which signal ended a session.
+type SignalError struct{ Signal syscall.Signal }
+
+func (e *SignalError) Error() string { return "ended by signal: " + e.Signal.String() }
+
+// Run runs a session. Its error is nil, ErrFailed, a *UsageError, a *SignalError or what
+// went wrong.
+func Run(ctx context.Context, c Config) (err error) {
+	plan, err := c.Spec.Plan()
+	if err != nil {
+		return &UsageError{err}
+	}
+	if c.DryRun {
+		e := json.NewEncoder(c.Out)
+		e.SetIndent("", "  ")
+		return e.Encode(plan)
+	}
+	for _, f := range []string{c.Pre, c.Post} {
+		if f == "" {
+			continue
+		}
+		if _, err := os.Stat(f); err != nil {
+			return &UsageError{err}
+		}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r := &run{Config: c, plan: plan, start: time.Now()}
+	stop := r.catchSignals(cancel)
+	defer stop()
+
+	box, err := sandbox.Start(ctx, plan.Name)
+	if err != nil {
+		return err
+	}
+	plan.Name = box.Name
+	r.client = api.Dial(box.Socket)
+	err = r.live(ctx)
+	err = errors.Join(r.sandboxError(err, box), r.down(box))
+	var sig *SignalError
+	if errors.As(context.Cause(ctx), &sig) {
+		return sig
+	}
+	if err == nil && r.failed {
+		return ErrFailed
+	}
+	return err
+}
+
+// run is a session under way.
+type run struct {
+	Config
+	plan     *topo.Plan
+	client   *api.Client
+	progress *shell.Progress
+	start    time.Time
+	failed   bool
+
+	mu     sync.Mutex
+	prompt bool // SIGINT is the REPL's
+}
+
+// catchSignals makes signals end the session in good order.
+func (r *run) catchSignals(cancel context.CancelCauseFunc) (stop func()) {
+	ch := make(chan os.Signal, 4)
+	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	go func() {
+		for s := range ch {
+			r.mu.Lock()
+			ignore := s == syscall.SIGINT && r.prompt
+			r.mu.Unlock()
+			if !ignore {
+				cancel(&SignalError{s.(syscall.Signal)})
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(ch)
+		close(ch)
+	}
+}
+
+// sandboxError explains an error that comes from the sandbox's end.
+func (r *run) sandboxError(err error, box *sandbox.Sandbox) error {
+	if !errors.Is(err, api.ErrGone) {
+		return err
+	}
+	select {
+	case <-box.Done():
+		if box.Err() != nil {
+			return box.Err()
+		}
+	case <-time.After(2 * time.Second):
+	}
+	return err
+}
+
+// live takes the network from its building to the last command.
+func (r *run) live(ctx context.Context) error {
+	quiet := io.Discard
+	out := r.Err
+	if r.Quiet {
+		out = quiet
+	}
+	r.progress = shell.NewProgress(out, r.Dialect, r.plan)
+	sh := shell.New(shell.Config{
+		Client: r.client, Dialect: r.Dialect, In: r.In, Out: r.Out, Err: r.Err,
+		JSON: r.JSON, HistoryFile: historyFile(r.Dialect), Log: r.Log,
+	})
+	if err := r.client.Up(ctx, r.plan, r.progress.Event); err != nil {
+		return err
+	}
+	if r.Pre != "" {
+		r.progress.Close()
+		if err := sh.Source(ctx, r.Pre); err != nil && !errors.Is(err, shell.ErrExit) {
+			return err
+		}
+	}
+	if err := r.client.Start(ctx, r.progress.Event); err != nil {
+		return err
+	}
+	r.progress.Close()
+	if err := r.waitConnected(ctx); err != nil {
+		return err
+	}
+	for _, t := range r.Tests {
+		if t == "none" || t == "build" {
+			continue
+		}
+		if err := sh.Exec(ctx, t); errors.Is(err, shell.ErrExit) {
+			break
+		} else if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	if len(r.Tests) == 0 {
+		r.setPrompt(true)
+		if r.Dialect == shell.Mininet && !r.Quiet {
+			fmt.Fprintln(r.Err, "*** Starting CLI:")
+		}
+		err := sh.Run(ctx)
+		r.setPrompt(false)
+		if err != nil {
+			return err
+		}
+	}
+	if r.Post != "" {
+		if err := sh.Source(ctx, r.Post); err != nil && !errors.Is(err, shell.ErrExit) {
+			return err
+		}
+	}
+	r.failed = r.failed || sh.Failed()
+	return nil
+}
+
+func (r *run) setPrompt(on bool) {
+	r.mu.Lock()
+	r.prompt = on
+	r.mu.Unlock()
+}
+
+// waitConnected waits for the switches' controllers and says which are missing.
+func (r *run) waitConnected(ctx context.Context) error {
+	wait, testing := r.Wait, false
+	for _, t := range r.Tests {
+		testing = testing || t != "none"
+	}
+	switch {
+	case wait < 0 || wait == 0 && len(r.Tests) > 0 && !testing:
+		return nil
+	case wait == 0 && testing:
+		wait = DefaultWait
+	case wait == 0:
+		wait = promptWait
+	}
+	asked := r.Wait > 0 || testing
+	if r.Dialect == shell.Mininet && asked && !r.Quiet {
+		fmt.Fprintln(r.Err, "*** Waiting for switches to connect")
+	}
+	missing, err := r.client.Wait(ctx, wait)
+	if err != nil {
+		return err
+	}
+	if r.Dialect == shell.Mininet && asked && !r.Quiet {
+		var connected []string
+		lost := map[string]bool{}
+		for _, m := range missing {
+			lost[m.Switch] = true
+		}
+		for _, s := range r.plan.Switches {
+			if !lost[s.Name] {
+				connected = append(connected, s.Name)
+			}
+		}
+		fmt.Fprintln(r.Err, strings.Join(connected, " ")+" ")
+		if len(missing) > 0 {
+			fmt.Fprintf(r.Err, "Timed out after %g seconds\n", wait.Seconds())
+		}
+	}
+	for _, m := range missing {
+		fmt.Fprintf(r.Err, "Warning: %s is not connected to %s: %s\n", m.Switch, m.Controller, m.Reason)
+	}
+	// A network whose controllers were asked for and are not there has failed its tests.
+	r.failed = r.failed || testing && len(missing) > 0
+	return nil
+}
+
+// down takes the network down, with a time of its own.
+func (r *run) down(box *sandbox.Sandbox) error {
+	ctx, cancel := context.WithTimeout(context.Background(), downTimeout)
+	defer cancel()
+	err := r.client.Down(ctx, func(e network.Event) {
+		// A failed build has no transcript of an end.
+		if r.progress != nil {
+			r.progress.Event(e)
+		}
+	})
+	if errors.Is(err, api.ErrGone) {
+		err = nil // the sandbox's own error says it
+	}
+	if e := box.Close(); err == nil && e != nil {
+		err = e
+	}
+	if r.progress != nil {
+		r.progress.Close()
+		if err == nil {
+			r.progress.Completed(time.Since(r.start))
+		}
+	}
+	return err
+}
+
+// historyFile is where the REPL keeps its history: Mininet's file in its dialect, else
+// one in the user's state directory (XDG Base Directory Specification).
+func historyFile(d shell.Dialect) string {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return ""
+	}
+	if d == shell.Mininet {
+		return filepath.Join(home, ".mininet_history")
+	}
+	state := os.Getenv("XDG_STATE_HOME")
+	if state == "" {
+		state = filepath.Join(home, ".local", "state")
+	}
+	return filepath.Join(state, "weft", "history")
+}
