@@ -120,18 +120,19 @@ func runAdd(ctx context.Context, c *call) error {
 
 func (c *call) addHost(ctx context.Context, name string) error {
 	h := topo.Host{Name: name, MAC: c.opts["--mac"]}
-	var errs [3]error
-	if v, ok := c.opts["--ip"]; ok {
-		h.IP, errs[0] = netip.ParsePrefix(v)
-	}
-	if v, ok := c.opts["--ip6"]; ok {
-		h.IP6, errs[1] = netip.ParsePrefix(v)
+	for o, prefix := range map[string]*netip.Prefix{"--ip": &h.IP, "--ip6": &h.IP6} {
+		if v, ok := c.opts[o]; ok {
+			var err error
+			if *prefix, err = netip.ParsePrefix(v); err != nil {
+				return fmt.Errorf("option %s needs an address and its length, like 10.0.0.9/8 or fd00::9/64, not %q", o, v)
+			}
+		}
 	}
 	if v, ok := c.opts["--gateway"]; ok {
-		h.DefaultRoute, errs[2] = netip.ParseAddr(v)
-	}
-	if err := errors.Join(errs[:]...); err != nil {
-		return err
+		var err error
+		if h.DefaultRoute, err = netip.ParseAddr(v); err != nil {
+			return fmt.Errorf("option --gateway needs an address, like 10.0.0.1, not %q", v)
+		}
 	}
 	added, err := c.net.AddHost(ctx, h)
 	if err != nil {

@@ -251,10 +251,12 @@ func (s *Session) report(err error, asJSON bool) {
 		}{err.Error()})
 	case errors.Is(err, errInterrupted):
 		fmt.Fprint(s.cfg.Err, "\nInterrupt\n")
+	case errors.As(err, &m) && s.cfg.Dialect == Mininet:
+		fmt.Fprintln(s.cfg.Err, m.mininet)
+	case errors.As(err, &m):
+		fmt.Fprintln(s.cfg.Err, m.native)
 	case s.cfg.Dialect == Native:
 		fmt.Fprintf(s.cfg.Err, "error: %v\n", err)
-	case errors.As(err, &m):
-		fmt.Fprintf(s.cfg.Err, "%s\n", m.mininet)
 	default:
 		fmt.Fprintf(s.cfg.Err, "*** Error: %v\n", err)
 	}
@@ -262,7 +264,9 @@ func (s *Session) report(err error, asJSON bool) {
 
 // encode prints a JSON document on a line of its own.
 func (s *Session) encode(v any) {
-	if err := json.NewEncoder(s.cfg.Out).Encode(v); err != nil {
+	enc := json.NewEncoder(s.cfg.Out)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
 		s.cfg.Log.Error("cannot print the result", "error", err)
 	}
 }

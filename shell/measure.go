@@ -194,7 +194,7 @@ func (c *call) iperf(ctx context.Context, r network.IperfRequest, asked string) 
 		return err
 	}
 	if len(hosts) < 2 || hosts[0] == hosts[len(hosts)-1] {
-		return fmt.Errorf("%s needs two hosts", c.name)
+		return fmt.Errorf("%s needs two different hosts", c.name)
 	}
 	r.Client, r.Server = hosts[0], hosts[len(hosts)-1]
 	r.IPv6 = c.opts[option6] != ""

@@ -121,9 +121,9 @@ func wantNode(list []string, kind, name string) error {
 	if slices.Contains(list, name) {
 		return nil
 	}
-	have := "there are none"
+	have := "there is none"
 	if len(list) > 0 {
-		have = "there are " + abbreviate(list, 12)
+		have = "choose from " + abbreviate(list, 12)
 	}
 	return mistake{
 		fmt.Sprintf("node '%s' not in network", name),

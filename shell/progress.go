@@ -128,14 +128,14 @@ func (p *Progress) steps(e network.Event) []step {
 	if p.dialect == Mininet {
 		return p.mininetSteps(e.Stage)
 	}
-	hosts := plural(len(p.plan.Hosts), "host")
-	switches := plural(len(p.plan.Switches), "switch")
+	hosts := plural(len(p.plan.Hosts), "host", "hosts")
+	switches := plural(len(p.plan.Switches), "switch", "switches")
 	text := map[string]string{
 		network.StageHosts:       "creating " + hosts,
 		network.StageSwitches:    "creating " + switches,
-		network.StageLinks:       "creating " + plural(len(p.plan.Links), "link"),
+		network.StageLinks:       "creating " + plural(len(p.plan.Links), "link", "links"),
 		network.StageConfigure:   "configuring " + hosts,
-		network.StageControllers: "starting " + plural(len(p.plan.Controllers), "controller"),
+		network.StageControllers: "starting " + plural(len(p.plan.Controllers), "controller", "controllers"),
 		network.StageStart:       "starting " + switches,
 		network.StageReady:       fmt.Sprintf("ready after %.2f s", e.Time.Sub(p.began).Seconds()),
 		network.StageStop:        "stopping the network",

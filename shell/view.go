@@ -33,14 +33,11 @@ func dash(s string) string {
 	return s
 }
 
-func plural(n int, what string) string {
+func plural(n int, one, many string) string {
 	if n == 1 {
-		return "1 " + what
+		return "1 " + one
 	}
-	if what == "switch" {
-		what = "switche"
-	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 func nodesView(st network.State) view {
@@ -404,7 +401,7 @@ func networkView(st network.State) view {
 		t := table(w)
 		fmt.Fprintf(t, "network\t%s\n", dash(st.Name))
 		fmt.Fprintf(t, "started\t%s\n", st.Started.Format(time.DateTime))
-		fmt.Fprintf(t, "nodes\t%s, %s, %s\n", plural(len(p.Hosts), "host"), plural(len(p.Switches), "switch"), plural(len(p.Controllers), "controller"))
+		fmt.Fprintf(t, "nodes\t%s, %s, %s\n", plural(len(p.Hosts), "host", "hosts"), plural(len(p.Switches), "switch", "switches"), plural(len(p.Controllers), "controller", "controllers"))
 		fmt.Fprintf(t, "links\t%d\n", len(p.Links))
 		fmt.Fprintf(t, "datapath\t%s\n", dash(string(st.Datapath)))
 		privilege := "root"
@@ -494,7 +491,7 @@ func pingSummary(r network.PingResult) string {
 		retries += p.Retries
 	}
 	if retries > 0 {
-		text += ", " + plural(retries, "retransmission")
+		text += ", " + plural(retries, "retry", "retries")
 	}
 	return text + fmt.Sprintf(", %.3f s", r.Duration.Seconds())
 }
@@ -548,7 +545,7 @@ func iperfView(r network.IperfResult, asked string) view {
 			rate, p := scaled(r.ServerBps)
 			sent, q := scaled(r.ClientBps)
 			size, b := scaled(float64(r.Bytes))
-			proto, detail := "TCP", plural(int(r.Retransmits), "retransmission")
+			proto, detail := "TCP", plural(int(r.Retransmits), "retransmission", "retransmissions")
 			if r.UDP {
 				lost := 0.0
 				if r.Sent > 0 {
@@ -595,7 +592,7 @@ func waitView(switches []string, missing []network.ControlConnection, timeout ti
 		},
 		native: func(w io.Writer) {
 			if len(missing) == 0 {
-				fmt.Fprintf(w, "%s connected\n", plural(len(switches), "switch"))
+				fmt.Fprintf(w, "%s connected\n", plural(len(switches), "switch", "switches"))
 			}
 			for _, c := range missing {
 				fmt.Fprintf(w, "%s and %s: %s after %s\n", c.Switch, c.Controller, connectionStatus(c), timeout)
