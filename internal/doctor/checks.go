@@ -123,12 +123,10 @@ func (m *machine) networkNamespaces() Check {
 	c := Check{ID: "netns", Title: "network namespaces", Required: true}
 	const effect = "weft cannot build networks here"
 	if m.sandbox.failed() {
-		fix := ""
 		if m.uid == 0 {
-			effect := effect + "; in a container, start it with --privileged or --cap-add SYS_ADMIN --cap-add NET_ADMIN"
-			return c.lacks(Missing, m.sandbox.err, effect, fix)
+			return c.lacks(Missing, m.sandbox.err, effect+"; a container must be started with --privileged", "")
 		}
-		return c.lacks(Missing, m.sandbox.err, effect, fix)
+		return c.lacks(Missing, m.sandbox.err, effect, "")
 	}
 	if !m.tree.exists("proc/self/ns/net") {
 		return c.lacks(Missing, "this kernel has none", effect, "")
@@ -151,13 +149,12 @@ func (m *machine) kernelFeatures() []Check {
 		Check
 		status Status // if the kernel lacks it
 		effect string
-		module string
 	}{
-		{Check{ID: "veth", Title: "veth links", Required: true}, Missing, "weft cannot build networks here", "veth"},
-		{Check{ID: "tun", Title: "TUN/TAP"}, Missing, "no links with impairments in user space", "tun"},
-		{Check{ID: "bridge", Title: "Linux bridge"}, Missing, "no switches of kind lxbr", "bridge"},
-		{Check{ID: "netem", Title: "netem"}, Warn, "links with delay or loss are carried by weft in user space", "sch_netem"},
-		{Check{ID: "htb", Title: "HTB"}, Warn, "links with a rate are carried by weft in user space", "sch_htb"},
+		{Check{ID: "veth", Title: "veth links", Required: true}, Missing, "weft cannot build networks here"},
+		{Check{ID: "tun", Title: "TUN/TAP"}, Missing, "no links with impairments in user space"},
+		{Check{ID: "bridge", Title: "Linux bridge"}, Missing, "no switches of kind lxbr"},
+		{Check{ID: "netem", Title: "netem"}, Warn, "links with delay or loss are carried by weft in user space"},
+		{Check{ID: "htb", Title: "HTB"}, Warn, "links with a rate are carried by weft in user space"},
 	} {
 		a := m.has(f.ID)
 		switch {
@@ -166,18 +163,18 @@ func (m *machine) kernelFeatures() []Check {
 		case !a.known:
 			checks = append(checks, f.lacks(Warn, a.how, "weft finds out when a network needs it", ""))
 		default:
-			checks = append(checks, f.lacks(f.status, a.how, f.effect, m.mend(f.module)))
+			checks = append(checks, f.lacks(f.status, a.how, f.effect, m.mend(a)))
 		}
 	}
 	return checks
 }
 
-// mend is the command that gives a kernel a part that it lacks.
-func (m *machine) mend(module string) string {
+// mend is the command that gives a kernel a feature that it lacks.
+func (m *machine) mend(a answer) string {
 	switch {
-	case module == "tun" && !m.tree.exists("dev/net/tun"):
+	case a.id == "tun" && !m.tree.exists("dev/net/tun"):
 		return "sudo mkdir -p /dev/net && sudo mknod -m 666 /dev/net/tun c 10 200"
-	case module == "tun":
+	case a.id == "tun":
 		return "sudo chmod 666 /dev/net/tun"
 	case m.kernel.listed && m.tree.osRelease("ID") == "ubuntu":
 		return "sudo apt-get install linux-modules-extra-" + m.kernel.release
@@ -187,30 +184,26 @@ func (m *machine) mend(module string) string {
 	return ""
 }
 
-// installed says which of Open vSwitch's programs there are.
-type installed struct{ found, missing []string }
-
-func (m *machine) ovsPrograms() installed {
-	var has installed
-	for _, p := range []string{"ovsdb-server", "ovs-vswitchd", "ovsdb-tool", "ovs-vsctl", "ovs-ofctl"} {
+// missingOVS names the programs of Open vSwitch that are not installed.
+func (m *machine) missingOVS() []string {
+	var names []string
+	for _, p := range ovsPrograms() {
 		if m.programs[p] == "" {
-			has.missing = append(has.missing, p)
-		} else {
-			has.found = append(has.found, p)
+			names = append(names, p)
 		}
 	}
-	return has
+	return names
 }
 
 func (m *machine) openVSwitch() Check {
 	c := Check{ID: "openvswitch", Title: "Open vSwitch", Required: true}
-	has := m.ovsPrograms()
-	const install = "sudo apt-get install openvswitch-switch"
+	missing := m.missingOVS()
+	const effect, install = "weft cannot build networks with OpenFlow switches", "sudo apt-get install openvswitch-switch"
 	switch {
-	case len(has.found) == 0:
-		return c.lacks(Missing, "not installed", "weft cannot build networks with OpenFlow switches", install)
-	case len(has.missing) > 0:
-		return c.lacks(Missing, "lacks "+join(has.missing), "weft cannot build networks with OpenFlow switches", install)
+	case len(missing) == len(ovsPrograms()):
+		return c.lacks(Missing, "not installed", effect, install)
+	case len(missing) > 0:
+		return c.lacks(Missing, "lacks "+join(missing), effect, install)
 	case m.ovs == "":
 		return c.found("installed")
 	}
@@ -229,7 +222,7 @@ func (m *machine) kernelDatapath() Check {
 	case !a.known:
 		return c.lacks(Warn, a.how, user, "sudo modprobe openvswitch")
 	}
-	return c.lacks(Warn, a.how, user, m.mend("openvswitch"))
+	return c.lacks(Warn, a.how, user, m.mend(a))
 }
 
 func (m *machine) afxdp() Check {
@@ -261,7 +254,7 @@ func (m *machine) nat() Check {
 	case !a.known:
 		return c.lacks(Warn, a.how, "weft finds out when a network needs it", "sudo modprobe nf_tables")
 	}
-	return c.lacks(Warn, a.how, effect, m.mend("nf_tables"))
+	return c.lacks(Warn, a.how, effect, m.mend(a))
 }
 
 func (m *machine) rootlessNAT() Check {

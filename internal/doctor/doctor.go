@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/user"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -167,7 +168,7 @@ func (m *machine) report() Report {
 		User:   m.user,
 		Checks: m.checks(),
 	}
-	if has := m.ovsPrograms(); len(has.missing) == 0 {
+	if len(m.missingOVS()) == 0 {
 		r.Datapath = "user"
 		if m.has("ovs").yes {
 			r.Datapath = "kernel"
@@ -178,22 +179,19 @@ func (m *machine) report() Report {
 
 // An answer says whether the kernel has a feature, if known, and how that is known.
 type answer struct {
+	feature
 	yes, known bool
 	how        string
 }
 
-// has answers for a feature of features().
+// has answers for the feature of features() with that id.
 func (m *machine) has(id string) answer {
-	var f feature
-	for _, f = range features() {
-		if f.id == id {
-			break
-		}
-	}
+	all := features()
+	f := all[slices.IndexFunc(all, func(f feature) bool { return f.id == id })]
 	if t := m.features[id]; t.ok() {
-		return answer{true, true, "works"}
+		return answer{f, true, true, "works"}
 	} else if t.failed() {
-		return answer{false, true, t.err}
+		return answer{f, false, true, t.err}
 	}
 	what := f.module
 	if what == "" {
@@ -201,13 +199,13 @@ func (m *machine) has(id string) answer {
 	}
 	switch m.kernel.module(f.module, f.config) {
 	case present:
-		return answer{true, true, what + " is in the kernel"}
+		return answer{f, true, true, what + " is in the kernel"}
 	case loadable:
-		return answer{true, true, "module " + what + " is there and loads when it is needed"}
+		return answer{f, true, true, "module " + what + " is there and loads when it is needed"}
 	case absent:
-		return answer{false, true, "this kernel has no " + what}
+		return answer{f, false, true, "this kernel has no " + what}
 	}
-	return answer{false, false, "cannot tell without loading a module: no list of this kernel's modules here"}
+	return answer{f, false, false, "cannot tell without loading a module: no list of this kernel's modules here"}
 }
 
 // join lists words for people.

@@ -69,12 +69,11 @@ func (t tree) osRelease(key string) string {
 func (t tree) programs(dirs string) map[string]string {
 	found := map[string]string{}
 	for _, dir := range append(filepath.SplitList(dirs), "/usr/local/sbin", "/usr/sbin", "/sbin") {
-		for _, name := range []string{
-			"ovsdb-server", "ovs-vswitchd", "ovsdb-tool", "ovs-vsctl", "ovs-ofctl",
-			"newuidmap", "newgidmap", "slirp4netns", "pasta", "nft",
+		for _, name := range append(ovsPrograms(),
+			"newuidmap", "newgidmap", "slirp4netns", "pasta",
 			"tcpdump", "wireshark", "tshark", "xterm",
 			"ovs-testcontroller", "ryu-manager", "osken-manager",
-		} {
+		) {
 			file := path.Join(dir, name)
 			if _, ok := found[name]; ok {
 				continue
@@ -85,6 +84,11 @@ func (t tree) programs(dirs string) map[string]string {
 		}
 	}
 	return found
+}
+
+// ovsPrograms are those of Open vSwitch that a network needs.
+func ovsPrograms() []string {
+	return []string{"ovsdb-server", "ovs-vswitchd", "ovsdb-tool", "ovs-vsctl", "ovs-ofctl"}
 }
 
 // uses reports whether the program at file is linked with a library of that name.
