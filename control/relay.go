@@ -281,7 +281,7 @@ func (s *session) run(ctx context.Context) {
 	defer stop()
 	fromSwitch := NewReader(s.sw)
 	ctl, held, err := s.dial(ctx, fromSwitch)
-	if err == nil {
+	if ctl != nil {
 		err = s.carry(ctx, ctl, fromSwitch, held)
 	}
 	if err == nil || ctx.Err() != nil {
