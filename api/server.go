@@ -91,10 +91,7 @@ func Serve(ctx context.Context, l net.Listener, env network.Env) error {
 	if n, _ := s.network(); n != nil {
 		err = errors.Join(err, n.Close())
 	}
-	// Let the answer to DELETE reach its client.
-	bye, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	s.http.Shutdown(bye)
+	s.http.Close()
 	return err
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"weft/internal/ovs"
 	"weft/node"
@@ -44,6 +45,12 @@ func (n *Network) usable(sw topo.PlannedSwitch) error {
 		}
 	}
 	return nil
+}
+
+// haveTun says whether this process may open /dev/net/tun, which the user datapath makes
+// the local ports of bridges with. Distributions let everybody; some containers nobody.
+func haveTun() bool {
+	return unix.Access("/dev/net/tun", unix.R_OK|unix.W_OK) == nil
 }
 
 func (n *Network) linkOf(i topo.Interface) *topo.PlannedLink {
@@ -95,7 +102,7 @@ func (n *Network) startOVS(ctx context.Context) {
 			ch <- result{nil, err}
 			return
 		}
-		i, err := ovs.Start(ctx, ovs.Config{Dir: n.ovsDir(), UserTSO: tso, Log: n.env.Log, OnRestart: func(daemon string, cause error) {
+		i, err := ovs.Start(ctx, ovs.Config{Dir: n.ovsDir(), UserTSO: tso, Dummy: !n.tun, Log: n.env.Log, OnRestart: func(daemon string, cause error) {
 			n.events.emit("WARN", "", fmt.Sprintf("%s ended (%v) and was started again: flow tables are empty", daemon, cause))
 		}})
 		ch <- result{i, err}
@@ -120,7 +127,7 @@ func (n *Network) startSwitches(ctx context.Context, switches []topo.PlannedSwit
 		if err != nil {
 			return err
 		}
-		bridges = append(bridges, node.OVSBridge(sw, n.portDatapath(sw.Name), n.ovsPorts(sw), targets))
+		bridges = append(bridges, node.OVSBridge(sw, n.portDatapath(sw.Name), n.tun, n.ovsPorts(sw), targets))
 	}
 	if len(bridges) > 0 {
 		if err := n.ovs.AddBridges(ctx, bridges...); err != nil {

@@ -17,14 +17,18 @@ type OVSPort struct {
 	Peer string // device of the other end of a patch; empty for a device that exists
 }
 
-// OVSBridge describes a switch to Open vSwitch. datapath is the one in force.
-func OVSBridge(sw topo.PlannedSwitch, datapath topo.Datapath, ports []OVSPort, controllers []string) ovs.Bridge {
+// OVSBridge describes a switch to Open vSwitch. datapath is the one in force; tun says
+// that bridges of the user datapath can have a device of their own.
+func OVSBridge(sw topo.PlannedSwitch, datapath topo.Datapath, tun bool, ports []OVSPort, controllers []string) ovs.Bridge {
 	b := ovs.Bridge{
 		Name: sw.Device, DPID: sw.DPID, Protocols: sw.Protocols, FailMode: sw.FailMode,
-		Datapath: "netdev", STP: sw.STP, Controllers: controllers,
+		Datapath: ovs.DatapathUser, STP: sw.STP, Controllers: controllers,
 	}
-	if datapath == topo.DatapathKernel {
-		b.Datapath = "system"
+	switch {
+	case datapath == topo.DatapathKernel:
+		b.Datapath = ovs.DatapathKernel
+	case !tun:
+		b.Datapath = ovs.DatapathDummy
 	}
 	for _, p := range ports {
 		b.Ports = append(b.Ports, OVSPortConfig(p, datapath))

@@ -113,8 +113,10 @@ func Run(ctx context.Context, c Config) (err error) {
 	}
 	plan.Name = box.Name
 	r.client = api.Dial(box.Socket)
-	err = r.live(ctx)
-	err = errors.Join(r.sandboxError(err, box), r.down(box))
+	err = r.sandboxError(r.live(ctx), box)
+	if e := r.down(box); err == nil {
+		err = e // a network that failed in use has said why
+	}
 	var sig *SignalError
 	if errors.As(context.Cause(ctx), &sig) {
 		return sig

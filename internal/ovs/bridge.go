@@ -8,13 +8,20 @@ import (
 	"github.com/digitalocean/go-openvswitch/ovsdb"
 )
 
+// Datapath types.
+const (
+	DatapathKernel = "system"
+	DatapathUser   = "netdev"
+	DatapathDummy  = "dummy" // DatapathUser without devices for local ports
+)
+
 // A Bridge is a switch of the instance.
 type Bridge struct {
 	Name      string // kernel name of its local port
 	DPID      uint64
 	Protocols []string // OpenFlow10 …; empty for the default
 	FailMode  string   // secure, standalone
-	// Datapath is the type in Open vSwitch's words: "system" or "netdev".
+	// Datapath is the type in Open vSwitch's words: one of the Datapath constants.
 	Datapath string
 	STP      bool
 	Ports    []Port

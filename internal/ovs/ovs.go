@@ -39,6 +39,9 @@ const (
 type Config struct {
 	// Dir holds all files: database, sockets, logs. It must exist.
 	Dir string
+	// Dummy leaves the local ports of bridges of the user datapath without devices: for
+	// where /dev/net/tun cannot be opened. The bridges' datapath must be DatapathDummy.
+	Dummy bool
 	// UserTSO lets the user datapath pass segments of up to 64 KiB between ports.
 	UserTSO bool
 	Log     *slog.Logger
@@ -115,8 +118,12 @@ func serverArgs(i *Instance) []string {
 func vswitchArgs(i *Instance) []string {
 	// The control socket's usual name has the PID in it; ovs-appctl -t finds this one by
 	// the pidfile.
-	return []string{"ovs-vswitchd", i.remote(), "--pidfile=" + i.path("ovs-vswitchd.pid"),
+	args := []string{"ovs-vswitchd", i.remote(), "--pidfile=" + i.path("ovs-vswitchd.pid"),
 		"--log-file=" + i.path("ovs-vswitchd.log"), "-vconsole:emer", "--no-chdir"}
+	if i.cfg.Dummy {
+		args = append(args, "--enable-dummy")
+	}
+	return args
 }
 
 func (i *Instance) command(ctx context.Context, name string, args ...string) *exec.Cmd {
@@ -219,6 +226,14 @@ func (i *Instance) supervise(args func(*Instance) []string, slot **daemon) {
 			}
 			cancel()
 		}
+		if slot == &i.vswitch {
+			ctx, cancel := context.WithTimeout(context.Background(), applyTimeout)
+			// An empty change: a new ovs-vswitchd answers once it has done it all.
+			if err := i.commit(ctx); err != nil {
+				i.cfg.Log.Error("ovs-vswitchd", "err", err)
+			}
+			cancel()
+		}
 		if i.cfg.OnRestart != nil {
 			i.cfg.OnRestart(name, d.err)
 		}
@@ -245,7 +260,20 @@ func (i *Instance) commit(ctx context.Context, ops ...ovsdb.TransactOp) error {
 	if err := db.transact(ctx, ops...); err != nil {
 		return err
 	}
-	return i.applied(ctx, db)
+	if err := i.applied(ctx, db); err != nil {
+		return err
+	}
+	i.enlarge()
+	return nil
+}
+
+// enlarge gives ports that have come up room for bursts.
+func (i *Instance) enlarge() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.closed {
+		enlargePacketSockets(i.vswitch.cmd.Process.Pid)
+	}
 }
 
 // applied waits until ovs-vswitchd's cur_cfg has reached the database's next_cfg

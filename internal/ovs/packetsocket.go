@@ -8,16 +8,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// holdPacketSockets duplicates the AF_PACKET sockets of process pid into this one; release
+// ovs-vswitchd reads each port of the user datapath from an AF_PACKET socket. The engine
+// reaches those sockets by pidfd_getfd(2).
+
+// receiveBuffer is how much a port may have waiting, bytes. The kernel's default holds three
+// segments of 64 KiB: one time slice of a busy machine, and TCP loses most of them.
+const receiveBuffer = 8 << 20
+
+// enlargePacketSockets gives the packet sockets of process pid a receive buffer of
+// receiveBuffer, or the most that the system allows an ordinary user (net.core.rmem_max).
+func enlargePacketSockets(pid int) {
+	eachPacketSocket(pid, func(fd int) {
+		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
+			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+		}
+		unix.Close(fd)
+	})
+}
+
+// holdPacketSockets duplicates the packet sockets of process pid into this one; release
 // closes them, many at a time.
 //
 // The kernel waits for an RCU grace period (10 to 20 ms) when the last reference to a
-// packet socket goes (packet_release). ovs-vswitchd has one socket per port of the user
-// datapath, and a dying process closes its files one after the other: 15 s for 1,000
-// ports. Grace periods are shared by those who wait at the same time.
+// packet socket goes (packet_release). A dying process closes its files one after the
+// other: 15 s for 1,000 ports. Grace periods are shared by those who wait at the same
+// time.
 func holdPacketSockets(pid int) (release func()) {
 	var held []int
-	release = func() {
+	eachPacketSocket(pid, func(fd int) { held = append(held, fd) })
+	return func() {
 		var wg sync.WaitGroup
 		next := make(chan int)
 		for range min(len(held), 256) {
@@ -33,9 +52,14 @@ func holdPacketSockets(pid int) (release func()) {
 		close(next)
 		wg.Wait()
 	}
+}
+
+// eachPacketSocket calls f with a duplicate, which f owns, of each packet socket of
+// process pid.
+func eachPacketSocket(pid int, f func(fd int)) {
 	pidfd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		return release
+		return
 	}
 	defer unix.Close(pidfd)
 	entries, _ := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/fd")
@@ -49,10 +73,9 @@ func holdPacketSockets(pid int) (release func()) {
 			continue
 		}
 		if domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err == nil && domain == unix.AF_PACKET {
-			held = append(held, fd)
+			f(fd)
 		} else {
 			unix.Close(fd)
 		}
 	}
-	return release
 }

@@ -134,6 +134,7 @@ func (s *Sandbox) start(ctx context.Context) (err error) {
 			ours.Close()
 			return err
 		}
+		mapW.Write([]byte{1})
 	}
 	s.broker = serve(ours)
 	return nil
