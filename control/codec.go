@@ -241,11 +241,7 @@ type PortStatus struct {
 
 // ParsePortStatus reads a PORT_STATUS.
 func ParsePortStatus(m Message) (PortStatus, error) {
-	want := 16 + portLen13
-	if m.Version() == OpenFlow10 {
-		want = 16 + portLen10
-	}
-	if len(m) < want {
+	if len(m) < 16+portLen10 || m.Version() != OpenFlow10 && len(m) < 16+portLen13 {
 		return PortStatus{}, shortError(m)
 	}
 	return PortStatus{PortReason(m[8]), parsePort(m.Version(), m[16:])}, nil
@@ -268,10 +264,10 @@ const (
 
 // ParsePacketIn reads a PACKET_IN.
 func ParsePacketIn(m Message) (PacketIn, error) {
+	if len(m) < 18 {
+		return PacketIn{}, shortError(m)
+	}
 	if m.Version() == OpenFlow10 {
-		if len(m) < 18 {
-			return PacketIn{}, shortError(m)
-		}
 		return PacketIn{
 			BufferID: binary.BigEndian.Uint32(m[8:]),
 			InPort:   port10(binary.BigEndian.Uint16(m[14:])),

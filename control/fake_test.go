@@ -13,7 +13,7 @@ import (
 )
 
 // testLimit bounds every wait of the tests; none should come near it.
-const testLimit = 60 * time.Second
+const testLimit = 20 * time.Second
 
 // A fabric joins fake switches in software and counts what its frames do.
 type fabric struct {
