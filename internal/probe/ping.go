@@ -22,7 +22,9 @@ type PingConfig struct {
 	// Timeout is the wait for each reply before the next try (default 1 s).
 	Timeout time.Duration
 	// Tries is how often an echo is tried before it counts as lost (default 3). A
-	// reply to an earlier try counts while a later one is waited for.
+	// reply to an earlier try counts while a later one is waited for, and if there
+	// are several, the last waits up to eight timeouts longer while other replies
+	// come late: then the network is overloaded, not cut.
 	Tries int
 	// Count is how many echoes each pair exchanges, one after the other (default 1).
 	Count int
@@ -127,7 +129,8 @@ type pinger struct {
 	// When the kernel has no room for a packet, nothing is sent until resume. That
 	// may go on for maxBlocked after lastReply.
 	resume, lastReply time.Duration
-	reserved          bool // reserve has been called
+	lastLate          time.Duration // when a reply came after its try was given up
+	reserved          bool          // reserve has been called
 }
 
 // A pairState is where a pair is. Which echo it is at is PairResult.Sent.
@@ -136,6 +139,7 @@ type pairState struct {
 	try     uint16 // of the current echo
 	open    bool   // the current echo is neither answered nor lost
 	waiting bool   // its latest try is in flight
+	extra   uint8  // timeouts that its last try has waited longer
 	next    int32  // the pair that begins when this one has been tried; -1 for none
 }
 
@@ -155,6 +159,7 @@ const (
 	recvBurst    = 16
 	blockedPause = 20 * time.Millisecond
 	maxBlocked   = 15 * time.Second
+	maxExtra     = 8 // timeouts, see PingConfig.Tries
 	progressStep = 100 * time.Millisecond
 )
 
@@ -171,6 +176,7 @@ func newPinger(hosts []Host, cfg PingConfig) *pinger {
 		pairs:    make([]pairState, len(cfg.Pairs)),
 		window:   newWindow(cfg.Window, cfg.Timeout),
 		reasons:  make(map[icmpError]string),
+		lastLate: math.MinInt64 / 2,
 	}
 	for i, h := range hosts {
 		p.sockets[i] = -1
@@ -424,7 +430,7 @@ func (p *pinger) enqueue(pair int32) {
 func (p *pinger) send(pair int32) bool {
 	s, r := &p.pairs[pair], &p.results[pair]
 	if !s.open {
-		s.open, s.try = true, 0
+		s.open, s.try, s.extra = true, 0, 0
 		r.Sent++
 	}
 	s.try++
@@ -496,11 +502,25 @@ func (p *pinger) expire(now time.Duration) {
 			if now < d.at {
 				return
 			}
-			p.window.expired()
-			p.fail(d.pair, "")
+			if p.extend(d.pair, now) {
+				p.flight.push(deadline{d.ticket, now + p.cfg.Timeout})
+			} else {
+				p.window.expired()
+				p.fail(d.pair, "")
+			}
 		}
 		p.flight.pop()
 	}
+}
+
+// extend tells whether a pair's last try may wait longer, see PingConfig.Tries.
+func (p *pinger) extend(pair int32, now time.Duration) bool {
+	s := &p.pairs[pair]
+	if s.try == 1 || int(s.try) < p.cfg.Tries || s.extra == maxExtra || now-p.lastLate > 2*p.cfg.Timeout {
+		return false
+	}
+	s.extra++
+	return true
 }
 
 // fail ends the current try of a pair: it gets another, or its echo is lost.
@@ -598,8 +618,12 @@ func (p *pinger) replied(e echo, rtt time.Duration) {
 		r.Extra++
 		return
 	}
-	p.lastReply = p.now()
-	p.window.replied(p.lastReply, rtt, s.try > 1 || !s.waiting)
+	now := p.now()
+	p.lastReply = now
+	if rtt > p.cfg.Timeout {
+		p.lastLate = now
+	}
+	p.window.replied(now, rtt, s.try > 1)
 	r.Received++
 	r.Error = ""
 	r.RTT = append(r.RTT, rtt)

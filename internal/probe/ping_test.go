@@ -339,3 +339,16 @@ func BenchmarkPingAll(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkPlan is what a ping between 1,024 hosts costs before the first packet.
+func BenchmarkPlan(b *testing.B) {
+	hosts := make([]Host, 1024)
+	for i := range hosts {
+		hosts[i].IP = netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
+	}
+	cfg := PingConfig{Pairs: pairs(len(hosts)), Count: 1}
+	b.ReportAllocs()
+	for b.Loop() {
+		newPinger(hosts, cfg)
+	}
+}
