@@ -55,14 +55,15 @@ func reserveNeighbours(host Host, peers []netip.Addr) error {
 	return nil
 }
 
-// A linkTable says which interface reaches a prefix directly.
-type linkTable []struct {
-	prefix netip.Prefix
-	self   netip.Addr
-	device int
+// A linkTable says which interfaces reach which addresses directly.
+type linkTable []linkAddr
+
+type linkAddr struct {
+	netip.Prefix     // of the interface: its own address and how much of it is the network
+	device       int // index
 }
 
-// onLink returns the prefixes of the interfaces of this thread's namespace.
+// onLink returns the table of this thread's namespace.
 func onLink() (linkTable, error) {
 	devices, err := net.Interfaces()
 	if err != nil {
@@ -82,11 +83,7 @@ func onLink() (linkTable, error) {
 			if err != nil {
 				continue // not an Internet address
 			}
-			table = append(table, struct {
-				prefix netip.Prefix
-				self   netip.Addr
-				device int
-			}{prefix.Masked(), prefix.Addr(), device.Index})
+			table = append(table, linkAddr{prefix, device.Index})
 		}
 	}
 	return table, nil
@@ -96,10 +93,10 @@ func onLink() (linkTable, error) {
 func (t linkTable) device(peer netip.Addr) int {
 	found := 0
 	for _, l := range t {
-		if l.self == peer {
+		if l.Addr() == peer {
 			return 0
 		}
-		if found == 0 && l.prefix.Contains(peer) {
+		if found == 0 && l.Contains(peer) {
 			found = l.device
 		}
 	}

@@ -139,7 +139,7 @@ type pairState struct {
 	try     uint16 // of the current echo
 	open    bool   // the current echo is neither answered nor lost
 	waiting bool   // its latest try is in flight
-	extra   uint8  // timeouts that its last try has waited longer
+	more    uint8  // timeouts that its last try has waited longer
 	next    int32  // the pair that begins when this one has been tried; -1 for none
 }
 
@@ -159,7 +159,7 @@ const (
 	recvBurst    = 16
 	blockedPause = 20 * time.Millisecond
 	maxBlocked   = 15 * time.Second
-	maxExtra     = 8 // timeouts, see PingConfig.Tries
+	maxMore      = 8 // timeouts, see PingConfig.Tries
 	progressStep = 100 * time.Millisecond
 )
 
@@ -430,7 +430,7 @@ func (p *pinger) enqueue(pair int32) {
 func (p *pinger) send(pair int32) bool {
 	s, r := &p.pairs[pair], &p.results[pair]
 	if !s.open {
-		s.open, s.try, s.extra = true, 0, 0
+		s.open, s.try, s.more = true, 0, 0
 		r.Sent++
 	}
 	s.try++
@@ -516,10 +516,10 @@ func (p *pinger) expire(now time.Duration) {
 // extend tells whether a pair's last try may wait longer, see PingConfig.Tries.
 func (p *pinger) extend(pair int32, now time.Duration) bool {
 	s := &p.pairs[pair]
-	if s.try == 1 || int(s.try) < p.cfg.Tries || s.extra == maxExtra || now-p.lastLate > 2*p.cfg.Timeout {
+	if s.try == 1 || int(s.try) < p.cfg.Tries || s.more == maxMore || now-p.lastLate > 2*p.cfg.Timeout {
 		return false
 	}
-	s.extra++
+	s.more++
 	return true
 }
 

@@ -173,6 +173,33 @@ func TestPingDuplicates(t *testing.T) {
 	}
 }
 
+// The last of several tries waits longer, within bounds, while replies come late.
+func TestPingExtends(t *testing.T) {
+	const timeout = time.Second
+	for _, test := range []struct {
+		name       string
+		tries      int
+		try        uint16
+		late, want time.Duration // since the last late reply; how much longer in all
+	}{
+		{"only try", 1, 1, 0, 0},
+		{"not the last", 3, 2, 0, 0},
+		{"last", 3, 3, 0, maxMore * timeout},
+		{"last, all is well again", 3, 3, 3 * timeout, 0},
+	} {
+		p := newPinger([]Host{nobody(1), nobody(2)}, PingConfig{Pairs: [][2]int{{0, 1}}, Count: 1, Tries: test.tries, Timeout: timeout})
+		p.pairs[0].try = test.try
+		p.lastLate = time.Minute - test.late
+		var got time.Duration
+		for p.extend(0, time.Minute) {
+			got += timeout
+		}
+		if got != test.want {
+			t.Errorf("%s: %v longer, want %v", test.name, got, test.want)
+		}
+	}
+}
+
 func TestPingDescriptorLimit(t *testing.T) {
 	l := newLab(t, 8)
 	var before unix.Rlimit

@@ -99,7 +99,6 @@ func measureUDP(ctx context.Context, cfg IperfConfig, result *IperfResult) error
 	unix.Shutdown(client, unix.SHUT_WR) // wakes a sender that waits for room
 	<-sent
 	result.Duration = time.Since(start)
-	measured := sum(result.Intervals)
 	if err == nil {
 		rx.settle(ctx, tx.sent)
 	}
@@ -116,8 +115,9 @@ func measureUDP(ctx context.Context, cfg IperfConfig, result *IperfResult) error
 	// What was delayed arrives after the last was sent; what was queued also takes
 	// longer to arrive than it took to be sent.
 	result.ServerBps = bps(result.Bytes, max(result.Duration, rx.last.Sub(rx.first)))
-	if late := result.Bytes - measured; late > 0 {
-		result.Intervals = append(result.Intervals, newInterval(result.Duration, max(result.Duration, rx.last.Sub(start)), late))
+	if late := result.Bytes - sum(result.Intervals); late > 0 {
+		last := &result.Intervals[len(result.Intervals)-1]
+		*last = newInterval(last.Start, max(last.End, rx.last.Sub(start)), last.Bytes+late)
 	}
 	switch {
 	case ctx.Err() != nil:
