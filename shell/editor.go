@@ -65,8 +65,9 @@ func (e *editor) start(k *keys) {
 }
 
 func (e *editor) close() {
-	e.keys.TearDown()
-	e.history.trim()
+	if err := errors.Join(e.keys.restore(), e.history.trim()); err != nil {
+		e.s.cfg.Log.Warn("cannot tidy up after the line editor", "error", err)
+	}
 }
 
 // readLine lets the user edit a line.

@@ -249,10 +249,14 @@ func (c *fakeClient) Shell(ctx context.Context, r api.ShellRequest, stdin io.Rea
 		return 0, err
 	}
 	defer f.Close()
-	over := make(chan struct{})
-	defer close(over)
+	over, resized := make(chan struct{}), make(chan struct{})
+	defer func() {
+		close(over)
+		<-resized
+	}()
 	go io.Copy(f, stdin)
 	go func() {
+		defer close(resized)
 		for {
 			select {
 			case s := <-resize:

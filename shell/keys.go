@@ -28,7 +28,7 @@ const (
 //	open ──Enter, Ctrl-D or leave returned──► shut ──Setup, or Ctrl-D on a line──► open
 type keys struct {
 	keyboard *keyboard
-	modes    unix.Termios // of the terminal outside Input
+	modes    unix.Termios // in which the terminal was found
 
 	// Used by the reader, which changes hands between two Inputs only.
 	ctx  context.Context
@@ -60,15 +60,26 @@ func (k *keys) Setup() error {
 	k.mu.Lock()
 	k.shut = false
 	k.mu.Unlock()
-	raw := k.modes
-	raw.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
-	raw.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
-	raw.Cc[unix.VMIN], raw.Cc[unix.VTIME] = 1, 0
-	return unix.IoctlSetTermios(k.keyboard.fd, unix.TCSETS, &raw)
+	return k.setModes(0)
 }
 
-// TearDown restores the terminal's mode.
-func (k *keys) TearDown() error {
+// TearDown puts it into the mode for commands: Ctrl-C is a signal, and what is typed
+// ahead stays, as it was typed, for the next line.
+func (k *keys) TearDown() error { return k.setModes(unix.ISIG) }
+
+// setModes sets the terminal's mode, with the given local modes.
+func (k *keys) setModes(local uint32) error {
+	m := k.modes
+	m.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
+	m.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
+	m.Lflag |= local
+	m.Cc[unix.VMIN], m.Cc[unix.VTIME] = 1, 0
+	m.Cc[unix.VQUIT], m.Cc[unix.VSUSP] = 0, 0 // no keys for these
+	return unix.IoctlSetTermios(k.keyboard.fd, unix.TCSETS, &m)
+}
+
+// restore puts the terminal into the mode in which it was found.
+func (k *keys) restore() error {
 	return unix.IoctlSetTermios(k.keyboard.fd, unix.TCSETS, &k.modes)
 }
 

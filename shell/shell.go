@@ -9,8 +9,9 @@
 //	                                        │ value
 //	                 view: Mininet, native or JSON ──► Out, Err
 //
-// At a terminal, go-prompt edits one line at a time; between two lines the terminal
-// is as it was found, or belongs to the program that runs on a node.
+// At a terminal, go-prompt edits one line at a time. While a command runs, Ctrl-C
+// interrupts it and what else is typed waits for the next line, unless a program on a
+// node runs: then the terminal is that program's.
 package shell
 
 import (
