@@ -20,10 +20,11 @@ type End struct {
 }
 
 // Veth makes a veth pair (veth(4)) with both ends in place. Ends in h's own namespace are
-// up; others are for their nodes to take up.
-func Veth(h *netlink.Handle, a, b End) error {
+// up; others are for their nodes to take up. index is a's interface index, which must be
+// free in its namespace: to know it saves a question for each link.
+func Veth(h *netlink.Handle, a, b End, index int) error {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.HardwareAddr = a.Device, a.MAC
+	attrs.Name, attrs.HardwareAddr, attrs.Index = a.Device, a.MAC, index
 	// One queue: the kernel's default, one for each CPU, costs time and memory.
 	attrs.NumTxQueues, attrs.NumRxQueues = 1, 1
 	v := netlink.NewVeth(attrs)

@@ -208,6 +208,9 @@ func (n *Network) makeHosts(ctx context.Context, hosts []topo.PlannedHost, p *re
 	})
 }
 
+// firstIndex keeps the interface indices of links away from those that the kernel gives.
+const firstIndex = 1 << 20
+
 // makeLinks makes all links but patches, which Open vSwitch makes with its bridges.
 func (n *Network) makeLinks(ctx context.Context, links []topo.PlannedLink, p *reporter) error {
 	return n.each(ctx, len(links), func(i int) error {
@@ -224,7 +227,7 @@ func (n *Network) makeLinks(ctx context.Context, links []topo.PlannedLink, p *re
 		if a.Net != nil && b.Net == nil {
 			a, b = b, a // the end in the fabric comes up at once
 		}
-		if err := link.Veth(n.nl, a, b); err != nil {
+		if err := link.Veth(n.nl, a, b, firstIndex+l.ID); err != nil {
 			return fmt.Errorf("link %s–%s: %w", l.A.Node, l.B.Node, err)
 		}
 		return n.settle(l)

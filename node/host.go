@@ -23,7 +23,8 @@ import (
 // HostConfig says what a host is made of.
 type HostConfig struct {
 	Name string
-	// IPv6 leaves IPv6 on; without it the host sends no frame of its own accord.
+	// IPv6 gives interfaces link-local addresses. Without it the host sends no frame of
+	// its own accord.
 	IPv6 bool
 	// Forward makes it a router.
 	Forward bool
@@ -49,20 +50,15 @@ type Host struct {
 // NewHost makes a host without interfaces but lo.
 func NewHost(cfg HostConfig) (*Host, error) {
 	n, err := ns.New(func() error {
-		if !cfg.IPv6 {
-			if err := Sysctl("net/ipv6/conf/default/disable_ipv6", "1"); err != nil {
-				return err
-			}
+		// Only where needed: finding a file below /proc/sys/net takes the longer, the
+		// more network namespaces there are.
+		if !cfg.Forward {
+			return nil
 		}
-		if cfg.Forward {
-			if err := Sysctl("net/ipv4/ip_forward", "1"); err != nil {
-				return err
-			}
-			if cfg.IPv6 {
-				return Sysctl("net/ipv6/conf/all/forwarding", "1")
-			}
+		if err := Sysctl("net/ipv4/ip_forward", "1"); err != nil {
+			return err
 		}
-		return nil
+		return Sysctl("net/ipv6/conf/all/forwarding", "1")
 	})
 	if err != nil {
 		return nil, fmt.Errorf("host %s: %w", cfg.Name, err)
@@ -115,6 +111,9 @@ func (h *Host) Configure(c NetConfig) error {
 	return nil
 }
 
+// addrGenNone is IN6_ADDR_GEN_MODE_NONE (linux/if_link.h).
+const addrGenNone = 1
+
 func (h *Host) configure(nl *netlink.Handle, c NetConfig) error {
 	lo := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: 1}} // always
 	if err := nl.LinkSetUp(lo); err != nil {
@@ -125,6 +124,12 @@ func (h *Host) configure(nl *netlink.Handle, c NetConfig) error {
 		dev, err := nl.LinkByName(a.Device)
 		if err != nil {
 			return fmt.Errorf("interface %s: %w", a.Device, err)
+		}
+		if !h.cfg.IPv6 {
+			// A kernel without IPv6 has nothing to turn off.
+			if err := nl.LinkSetIP6AddrGenMode(dev, addrGenNone); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
+				return fmt.Errorf("interface %s: no link-local address: %w", a.Device, err)
+			}
 		}
 		if err := nl.LinkSetUp(dev); err != nil {
 			return fmt.Errorf("interface %s up: %w", a.Device, err)
