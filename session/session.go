@@ -44,6 +44,8 @@ type Config struct {
 	// Pre and Post are files of REPL commands for before the switches start and after
 	// the tests.
 	Pre, Post string
+	// Xterms opens a terminal window on every node once the network runs.
+	Xterms bool
 	// Wait is how long to wait for the switches' controllers. Negative: do not wait.
 	// Zero: until they are there, at most DefaultWait, if something is to be tested; a
 	// moment before a prompt.
@@ -88,11 +90,6 @@ func Run(ctx context.Context, c Config) (err error) {
 	if err != nil {
 		return &UsageError{err}
 	}
-	if c.DryRun {
-		e := json.NewEncoder(c.Out)
-		e.SetIndent("", "  ")
-		return e.Encode(plan)
-	}
 	for _, f := range []string{c.Pre, c.Post} {
 		if f == "" {
 			continue
@@ -100,6 +97,11 @@ func Run(ctx context.Context, c Config) (err error) {
 		if _, err := os.Stat(f); err != nil {
 			return &UsageError{err}
 		}
+	}
+	if c.DryRun {
+		e := json.NewEncoder(c.Out)
+		e.SetIndent("", "  ")
+		return e.Encode(plan)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -203,6 +205,9 @@ func (r *run) live(ctx context.Context) error {
 	if err := r.waitConnected(ctx); err != nil {
 		return err
 	}
+	if r.Xterms {
+		sh.Exec(ctx, "xterm "+strings.Join(nodes(r.plan), " "))
+	}
 	for _, t := range r.Tests {
 		if t == "none" || t == "build" {
 			continue
@@ -215,9 +220,6 @@ func (r *run) live(ctx context.Context) error {
 	}
 	if len(r.Tests) == 0 {
 		r.setPrompt(true)
-		if r.Dialect == shell.Mininet && !r.Quiet {
-			fmt.Fprintln(r.Err, "*** Starting CLI:")
-		}
 		err := sh.Run(ctx)
 		r.setPrompt(false)
 		if err != nil {
@@ -231,6 +233,21 @@ func (r *run) live(ctx context.Context) error {
 	}
 	r.failed = r.failed || sh.Failed()
 	return nil
+}
+
+// nodes lists all nodes: hosts, switches, controllers.
+func nodes(p *topo.Plan) []string {
+	var names []string
+	for _, h := range p.Hosts {
+		names = append(names, h.Name)
+	}
+	for _, s := range p.Switches {
+		names = append(names, s.Name)
+	}
+	for _, c := range p.Controllers {
+		names = append(names, c.Name)
+	}
+	return names
 }
 
 func (r *run) setPrompt(on bool) {

@@ -33,6 +33,7 @@ type claim struct {
 func addressClaim(a string) claim            { return claim{"address", "", a} }
 func macClaim(mac string) claim              { return claim{"MAC", "", mac} }
 func dpidClaim(id uint64) claim              { return claim{"DPID", "", "0x" + strconv.FormatUint(id, 16)} }
+func listenClaim(port int) claim             { return claim{"listening port", "", strconv.Itoa(port)} }
 func deviceClaim(scope, device string) claim { return claim{"device", scope, device} }
 func portClaim(node string, port int) claim  { return claim{"port", node, strconv.Itoa(port)} }
 func nameClaim(node, name string) claim      { return claim{"interface", node, name} }
@@ -53,6 +54,9 @@ func newIndex(p *Plan) *index {
 		x.claims[deviceClaim("", s.Device)] = owner
 		if s.DPID != 0 {
 			x.claims[dpidClaim(s.DPID)] = owner
+		}
+		if s.ListenPort != 0 {
+			x.claims[listenClaim(s.ListenPort)] = owner
 		}
 		for j, f := range s.Interfaces {
 			x.put(s.Name, "", j, f)

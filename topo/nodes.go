@@ -134,6 +134,9 @@ func (g *growth) addSwitches(list []Switch) {
 		if p.DPID != 0 {
 			g.demand(dpidClaim(p.DPID), "switch "+s.Name)
 		}
+		if p.ListenPort != 0 {
+			g.demand(listenClaim(p.ListenPort), "switch "+s.Name)
+		}
 		g.Switches = append(g.Switches, p)
 	}
 }
@@ -151,6 +154,7 @@ func (g *growth) planSwitch(s Switch) (p PlannedSwitch, errs []error) {
 		STP:         s.STP,
 		Controllers: append([]string{}, s.Controllers...),
 		Interfaces:  []Interface{},
+		ListenPort:  s.ListenPort,
 	}
 	for _, v := range s.Protocols {
 		if !slices.Contains(openFlowVersions, v) {
@@ -166,6 +170,9 @@ func (g *growth) planSwitch(s Switch) (p PlannedSwitch, errs []error) {
 	case "", DatapathAuto, DatapathKernel, DatapathUser, DatapathAFXDP:
 	default:
 		fail("there is no datapath %q; write auto, kernel, user or afxdp", s.Datapath)
+	}
+	if s.ListenPort < 0 || s.ListenPort > 65535 {
+		fail("the listening port %d is not from 0 to 65535", s.ListenPort)
 	}
 	for i, c := range s.Controllers {
 		if g.Controller(c) == nil {
@@ -191,8 +198,8 @@ func (g *growth) planSwitch(s Switch) (p PlannedSwitch, errs []error) {
 		p.FailMode = "standalone"
 		p.Datapath = cmp.Or(p.Datapath, DatapathAuto)
 	case DriverLinux:
-		if s.DPID != 0 || s.FailMode != "" || s.Datapath != "" || len(s.Protocols) > 0 || len(s.Controllers) > 0 {
-			fail("an lxbr speaks no OpenFlow; leave dpid, protocols, failMode, datapath and controllers out or write driver ovs")
+		if s.DPID != 0 || s.FailMode != "" || s.Datapath != "" || len(s.Protocols) > 0 || len(s.Controllers) > 0 || s.ListenPort != 0 {
+			fail("an lxbr speaks no OpenFlow; leave dpid, protocols, failMode, datapath, controllers and listenPort out or write driver ovs")
 		}
 	default:
 		fail("there is no driver %q; write ovs, ovsbr or lxbr", s.Driver)

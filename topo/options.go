@@ -198,7 +198,7 @@ func oneLine(errs []error) error {
 // unknown is the error of a name that is none of names.
 func unknown(what, name string, names []string) error {
 	hint := ""
-	if near := nearest(name, names); near != "" {
+	if near := Nearest(name, names); near != "" {
 		hint = fmt.Sprintf("; did you mean %s?", near)
 	}
 	if len(names) == 0 {
@@ -207,9 +207,9 @@ func unknown(what, name string, names []string) error {
 	return fmt.Errorf("there is no %s %q%s (there are: %s)", what, name, hint, strings.Join(names, ", "))
 }
 
-// nearest returns the name that differs least from text, if it is close: at most a
-// third of its letters must be changed.
-func nearest(text string, names []string) string {
+// Nearest returns the name that differs least from text, if it is close: at most a
+// third of its letters must be changed. Otherwise it returns "".
+func Nearest(text string, names []string) string {
 	if len(text) > 64 {
 		return ""
 	}

@@ -50,6 +50,7 @@ type PlannedSwitch struct {
 	STP         bool         `json:"stp,omitempty"`
 	Controllers []string     `json:"controllers"` // names; empty for none
 	Interfaces  []Interface  `json:"interfaces"`  // by Port
+	ListenPort  int          `json:"listenPort,omitempty"`
 }
 
 // A PlannedController is a Controller with its defaults filled in.
