@@ -42,7 +42,7 @@ func (c *call) wantLink(ctx context.Context, a, b string) error {
 		return mistake{"src not in network: " + a, m.native}
 	case errors.As(wantNode(all, "node", b), &m):
 		return mistake{"dst not in network: " + b, m.native}
-	case !linked(st.Plan, a, b):
+	case len(st.Plan.LinksBetween(a, b)) == 0:
 		return mistake{
 			fmt.Sprintf("src and dst not connected: %s %s", a, b),
 			fmt.Sprintf("no link joins %s and %s", a, b),

@@ -140,7 +140,7 @@ func completeLink(p *topo.Plan, words []string) []string {
 
 // neighbours returns the nodes that a link joins with node.
 func neighbours(p *topo.Plan, node string) []string {
-	return slices.DeleteFunc(nodeNames(p), func(other string) bool { return !linked(p, node, other) })
+	return slices.DeleteFunc(nodeNames(p), func(other string) bool { return len(p.LinksBetween(node, other)) == 0 })
 }
 
 func completeSwitch(p *topo.Plan, words []string) []string {

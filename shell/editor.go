@@ -73,15 +73,22 @@ func (e *editor) close() {
 // readLine lets the user edit a line.
 func (e *editor) readLine(ctx context.Context) (string, error) {
 	e.keys.ctx = ctx
+	failures := 0
 	for e.screen.open(); ; e.screen.reopen() {
 		line, err := e.input()
 		if err != nil {
 			e.s.cfg.Log.Error("line editor failed", "error", err)
+			if failures++; failures == 3 {
+				return "", err
+			}
 			continue
 		}
 		switch _, why := e.keys.state(); why {
 		case entered:
-			return line, e.history.add(line)
+			if err := e.history.add(line); err != nil {
+				e.s.cfg.Log.Warn("cannot write the history", "error", err)
+			}
+			return line, nil
 		case resized:
 			continue
 		case cancelled:

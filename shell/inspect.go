@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"weft/network"
-	"weft/topo"
 )
 
 // runInspect describes the network, or one node of it.
@@ -34,16 +33,12 @@ func runInspect(ctx context.Context, c *call) error {
 		Now  any `json:"now,omitempty"`
 	}
 	var b both
-	switch p := st.Plan; {
-	case slices.Contains(hostNames(p), name):
-		b.Plan = pick(p.Hosts, name, func(h topo.PlannedHost) string { return h.Name })
-		b.Now = pick(st.Hosts, name, func(h network.HostState) string { return h.Name })
-	case slices.Contains(switchNames(p), name):
-		b.Plan = pick(p.Switches, name, func(s topo.PlannedSwitch) string { return s.Name })
-		b.Now = pick(st.Switches, name, func(s network.SwitchState) string { return s.Name })
-	default:
-		b.Plan = pick(p.Controllers, name, func(k topo.PlannedController) string { return k.Name })
-		b.Now = pick(st.Controllers, name, func(k network.ControllerState) string { return k.Name })
+	if p := st.Plan.Host(name); p != nil {
+		b = both{p, named(st.Hosts, name, func(h network.HostState) string { return h.Name })}
+	} else if p := st.Plan.Switch(name); p != nil {
+		b = both{p, named(st.Switches, name, func(s network.SwitchState) string { return s.Name })}
+	} else {
+		b = both{st.Plan.Controller(name), named(st.Controllers, name, func(k network.ControllerState) string { return k.Name })}
 	}
 	text, err := json.MarshalIndent(b, "", "  ")
 	if err != nil {
@@ -53,8 +48,8 @@ func runInspect(ctx context.Context, c *call) error {
 	return nil
 }
 
-// pick returns the element of list that is called name, or nil.
-func pick[T any](list []T, name string, nameOf func(T) string) any {
+// named returns the element of list that is called name, or nil.
+func named[T any](list []T, name string, nameOf func(T) string) any {
 	if i := slices.IndexFunc(list, func(v T) bool { return nameOf(v) == name }); i >= 0 {
 		return list[i]
 	}

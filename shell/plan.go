@@ -39,15 +39,11 @@ func nodeNames(p *topo.Plan) []string {
 
 // interfaces returns the interfaces of a host or switch.
 func interfaces(p *topo.Plan, node string) []topo.Interface {
-	for _, h := range p.Hosts {
-		if h.Name == node {
-			return h.Interfaces
-		}
+	if h := p.Host(node); h != nil {
+		return h.Interfaces
 	}
-	for _, s := range p.Switches {
-		if s.Name == node {
-			return s.Interfaces
-		}
+	if s := p.Switch(node); s != nil {
+		return s.Interfaces
 	}
 	return nil
 }
@@ -56,19 +52,19 @@ func interfaces(p *topo.Plan, node string) []topo.Interface {
 // one (its IPv6 address if it has no other), 127.0.0.1 for the others as in Mininet.
 // ok is false if name is no node, or a host without an address.
 func address(p *topo.Plan, name string) (addr string, ok bool) {
-	if slices.Contains(hostNames(p), name) {
-		ifs := interfaces(p, name)
-		switch {
-		case len(ifs) == 0:
-			return "", false
-		case ifs[0].IP.IsValid():
-			return ifs[0].IP.Addr().String(), true
-		case ifs[0].IP6.IsValid():
-			return ifs[0].IP6.Addr().String(), true
-		}
-		return "", false
+	if p.Host(name) == nil {
+		return "127.0.0.1", slices.Contains(nodeNames(p), name)
 	}
-	return "127.0.0.1", slices.Contains(nodeNames(p), name)
+	for _, i := range interfaces(p, name) {
+		switch {
+		case i.IP.IsValid():
+			return i.IP.Addr().String(), true
+		case i.IP6.IsValid():
+			return i.IP6.Addr().String(), true
+		}
+		break
+	}
+	return "", false
 }
 
 // peers returns, for each end of a link, the other end.
@@ -78,13 +74,6 @@ func peers(p *topo.Plan) map[topo.PlannedEnd]topo.PlannedEnd {
 		m[l.A], m[l.B] = l.B, l.A
 	}
 	return m
-}
-
-// linked reports whether a link joins two nodes.
-func linked(p *topo.Plan, a, b string) bool {
-	return slices.ContainsFunc(p.Links, func(l topo.PlannedLink) bool {
-		return l.A.Node == a && l.B.Node == b || l.A.Node == b && l.B.Node == a
-	})
 }
 
 // pids returns the process IDs of the nodes that have one.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -82,7 +81,7 @@ func (c *call) onNode(ctx context.Context, node, line string, noecho bool) error
 // place returns where a node's commands run: controllers have no namespace of their
 // own, so it is the fabric for them, as it is Mininet's root namespace.
 func place(p *topo.Plan, node string) string {
-	if slices.Contains(controllerNames(p), node) {
+	if p.Controller(node) != nil {
 		return fabric
 	}
 	return node

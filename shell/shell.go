@@ -188,14 +188,18 @@ func (s *Session) Exec(ctx context.Context, line string) error {
 	return s.exec(ctx, line)
 }
 
-// Source executes the lines of the file at path, and ends at an exit there. Like Exec
-// it shows errors as they come; it returns the last one.
+// Source executes the lines of the file at path, and ends at an exit there. It goes on
+// after commands that fail, which Failed tells. Its error, which it has shown, says
+// why not all lines were executed.
 func (s *Session) Source(ctx context.Context, path string) error {
 	defer s.watchInterrupts()()
 	s.startingCLI()
 	err := s.source(ctx, path)
-	if err != nil && !isShown(err) {
-		s.report(err, s.cfg.JSON)
+	if err != nil {
+		s.failed = true
+		if !isShown(err) {
+			s.report(err, s.cfg.JSON)
+		}
 	}
 	return err
 }
@@ -211,26 +215,22 @@ func (s *Session) startingCLI() {
 	}
 }
 
-// source executes the lines of a file and returns the last error; one that is not
-// marked as shown is about the file itself.
+// source executes the lines of a file until one cannot be.
 func (s *Session) source(ctx context.Context, path string) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return mistake{"error reading file " + path, err.Error()}
 	}
-	var last error
 	for line := range strings.Lines(string(text)) {
 		err := s.exec(ctx, line)
 		switch {
 		case errors.Is(err, ErrExit):
-			return last
-		case errors.Is(err, errInterrupted), errors.Is(err, api.ErrGone), ctx.Err() != nil:
+			return nil
+		case errors.Is(err, errInterrupted), errors.Is(err, api.ErrGone), err != nil && ctx.Err() != nil:
 			return err
-		case err != nil:
-			last = err
 		}
 	}
-	return last
+	return nil
 }
 
 // watchInterrupts catches SIGINT until the function that it returns is called.

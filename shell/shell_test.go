@@ -3,12 +3,14 @@ package shell
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -116,6 +118,9 @@ func TestTranscripts(t *testing.T) {
 		{"json.txt", Config{JSON: true}, nativeLines(source)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			if tt.cfg.JSON { // states have a test of their own
+				tt.lines = slices.DeleteFunc(tt.lines, func(l string) bool { return l == "dump" || strings.HasPrefix(l, "inspect") })
+			}
 			got := transcript(t, newFakeNetwork(), tt.cfg, tt.lines)
 			golden(t, tt.name, strings.ReplaceAll(got, source, "FILE"))
 		})
@@ -137,6 +142,21 @@ func TestTroubledTranscripts(t *testing.T) {
 			golden(t, tt.name, transcript(t, f, tt.cfg, []string{
 				"pingall", "pingpair", "pingallfull", "ping h1 h2", "wait 2", "links", "status", "controllers"}))
 		})
+	}
+}
+
+func TestStateAsJSON(t *testing.T) {
+	f := newFakeNetwork()
+	want, err := json.Marshal(f.state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"dump --json", "inspect --json"} {
+		var out bytes.Buffer
+		s := session(t, f, Config{Out: &out, Err: new(bytes.Buffer)})
+		if err := s.Exec(t.Context(), line); err != nil || out.String() != string(want)+"\n" {
+			t.Errorf("%s gives %v and %s, want %s", line, err, out.String(), want)
+		}
 	}
 }
 
@@ -225,8 +245,8 @@ func TestSource(t *testing.T) {
 	}
 	var out, errs bytes.Buffer
 	s := session(t, newFakeNetwork(), Config{Dialect: Mininet, Out: &out, Err: &errs})
-	if err := s.Source(t.Context(), path); err == nil || !s.Failed() {
-		t.Errorf("a failed command does not make Source fail: %v", err)
+	if err := s.Source(t.Context(), path); err != nil || !s.Failed() {
+		t.Errorf("Source with a command that fails: %v, Failed() = %v", err, s.Failed())
 	}
 	if want := "*** Starting CLI:\navailable nodes are: \nc0 h1 h2 s1\n"; errs.String() != want {
 		t.Errorf("got %q, want %q", errs.String(), want)
