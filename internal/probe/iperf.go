@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync/atomic"
 	"time"
 )
@@ -92,6 +93,8 @@ func Iperf(ctx context.Context, cfg IperfConfig) (IperfResult, error) {
 			return fail(errors.New(host.noAddress(cfg.IPv6)))
 		}
 	}
+	reserveNeighbours(cfg.Client, []netip.Addr{cfg.Server.addr(cfg.IPv6)})
+	reserveNeighbours(cfg.Server, []netip.Addr{cfg.Client.addr(cfg.IPv6)})
 	measure := measureTCP
 	if cfg.UDP {
 		measure = measureUDP

@@ -150,10 +150,20 @@ func TestIperfStalls(t *testing.T) {
 		l := newLab(t, 2)
 		port, err := l.fabric.LinkByName("p2")
 		must(t, err)
-		cut := time.AfterFunc(300*time.Millisecond, func() { l.fabric.LinkSetDown(port) })
-		defer cut.Stop()
+		cut := make(chan error, 1)
+		go func() { // when it has begun
+			for {
+				p2, err := l.fabric.LinkByName("p2")
+				if err != nil || p2.Attrs().Statistics.TxBytes > 100_000 {
+					cut <- errors.Join(err, l.fabric.LinkSetDown(port))
+					return
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}()
 		r, err := Iperf(t.Context(), IperfConfig{Client: l.hosts[0], Server: l.hosts[1], UDP: udp, Duration: 2500 * time.Millisecond})
 		must(t, err)
+		must(t, <-cut)
 		if last := r.Intervals[len(r.Intervals)-1]; r.Bytes == 0 || last.Bytes != 0 {
 			t.Errorf("UDP %v: %d bytes in all, %d at the end", udp, r.Bytes, last.Bytes)
 		}

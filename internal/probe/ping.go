@@ -266,9 +266,12 @@ func (p *pinger) open() error {
 	return nil
 }
 
-// reserve makes room for the hosts in each other's neighbour tables, as far as it can:
-// where it is not allowed to, send waits for the kernel to make room.
+// reserve makes room for the hosts in each other's neighbour tables, once. A few hosts
+// do without it until there are signs that they cannot.
 func (p *pinger) reserve() {
+	if p.reserved {
+		return
+	}
 	p.reserved = true
 	peers := make([][]netip.Addr, len(p.hosts))
 	for _, pair := range p.chains {
@@ -277,8 +280,8 @@ func (p *pinger) reserve() {
 		peers[b] = append(peers[b], p.hosts[a].addr(p.cfg.IPv6))
 	}
 	for host, list := range peers {
-		if list != nil && reserveNeighbours(p.hosts[host], list) != nil {
-			return
+		if list != nil {
+			reserveNeighbours(p.hosts[host], list)
 		}
 	}
 }
@@ -445,9 +448,7 @@ func (p *pinger) send(pair int32) bool {
 	}
 	now := p.now()
 	if full && now-p.lastReply < maxBlocked {
-		if !p.reserved {
-			p.reserve()
-		}
+		p.reserve()
 		s.try--
 		p.enqueue(pair)
 		return false
@@ -505,6 +506,7 @@ func (p *pinger) expire(now time.Duration) {
 			if p.extend(d.pair, now) {
 				p.flight.push(deadline{d.ticket, now + p.cfg.Timeout})
 			} else {
+				p.reserve() // the destination had no room for the source, perhaps
 				p.window.expired()
 				p.fail(d.pair, "")
 			}

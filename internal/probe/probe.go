@@ -23,7 +23,8 @@ type Host struct {
 	// either may be the zero Addr.
 	IP, IP6 netip.Addr
 	// Do calls f on a thread that is inside the host's network namespace. The
-	// probes only open sockets there; they never block in f.
+	// probes only open sockets there; they never block in f. It may be nil for a
+	// host that is only pinged.
 	Do func(f func() error) error
 }
 
