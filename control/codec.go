@@ -90,14 +90,14 @@ func ParseError(m Message) (ErrorMessage, error) {
 	}, nil
 }
 
-// AppendError appends an ERROR. Data is cut to 64 bytes, the least that a receiver
-// must be told.
+// AppendError appends an ERROR. Of a message it is about, Data need have no more than
+// 64 bytes.
 func AppendError(b []byte, xid uint32, e ErrorMessage) []byte {
 	start := len(b)
 	b = begin(b, e.Version, TypeError, xid)
 	b = be16(b, e.Type)
 	b = be16(b, e.Code)
-	b = append(b, e.Data[:min(len(e.Data), 64)]...)
+	b = append(b, e.Data[:min(len(e.Data), MaxMessage-12)]...)
 	return finish(b, start)
 }
 

@@ -135,10 +135,10 @@ func (c *Controller) Serve(ctx context.Context, conn net.Conn) error {
 	d := &datapath{peer: newPeer(conn, c.queue)}
 	stop := context.AfterFunc(ctx, func() { d.peer.fail(ctx.Err()) })
 	defer stop()
-	err := c.converse(d)
+	err := d.peer.reason(c.converse(d))
 	c.leave(d)
 	d.peer.close()
-	if err = d.peer.reason(err); endedByPeer(err) {
+	if endedByPeer(err) {
 		return nil
 	}
 	if d.joined {
@@ -166,7 +166,9 @@ func (c *Controller) converse(d *datapath) error {
 		switch {
 		case err == nil:
 			asked = false
-			err = c.handle(d, batch)
+			if err = c.handle(d, batch); err == nil {
+				err = d.peer.drain(c.idle)
+			}
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 		case !d.joined:
 			err = fmt.Errorf("the switch has not finished the handshake within %v", c.handshake)
@@ -314,7 +316,7 @@ func (c *Controller) complain(d *datapath, m Message, code uint16, err error) {
 	c.log.Warn("a switch sent a bad message", "dpid", dpidText(d.dpid), "err", err)
 	out := c.out(d)
 	*out = AppendError(*out, m.XID(), ErrorMessage{
-		Version: d.version, Type: ErrorBadRequest, Code: code, Data: m,
+		Version: d.version, Type: ErrorBadRequest, Code: code, Data: m[:min(len(m), 64)],
 	})
 }
 

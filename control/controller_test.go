@@ -490,7 +490,7 @@ func TestSilentSwitch(t *testing.T) {
 // A switch that does not read is given up; the others do not notice.
 func TestSwitchThatDoesNotRead(t *testing.T) {
 	f := newFabric(t)
-	f.c.queue = 16 << 10
+	f.c.queue, f.c.idle = 16<<10, 2*time.Second
 	f.addSwitch(OpenFlow13)
 	f.start()
 	conn, r, served := talk(t, f.c)
@@ -505,10 +505,28 @@ func TestSwitchThatDoesNotRead(t *testing.T) {
 			}
 		}
 	}()
-	if err := await(t, served, "Serve to return"); err == nil || !strings.Contains(err.Error(), "does not read") {
+	if err := await(t, served, "Serve to return"); err == nil || !strings.Contains(err.Error(), "has not read") {
 		t.Errorf("Serve: %v", err)
 	}
 	f.settle()
+}
+
+// What others have to tell it is bounded too.
+func TestPeerOverflow(t *testing.T) {
+	noLeak(t)
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	p := newPeer(theirs, 1000)
+	for p.reason(nil) == nil {
+		p.send(make([]byte, 100))
+	}
+	if err := p.reason(nil); !strings.Contains(err.Error(), "does not read") {
+		t.Error(err)
+	}
+	if err := p.drain(testLimit); err != nil {
+		t.Error(err)
+	}
+	p.close()
 }
 
 func TestSameSwitchTwice(t *testing.T) {

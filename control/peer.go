@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// maxQueue bounds what waits for a switch that does not read, bytes. It holds the
-// flows of some 40,000 paths.
-const maxQueue = 4 << 20
+// maxQueue bounds what waits for a switch that does not read, bytes. It holds some
+// 150,000 flows.
+const maxQueue = 16 << 20
 
 // lastWords bounds how long a closing connection is kept for what is still queued.
 const lastWords = time.Second
@@ -22,7 +22,8 @@ const lastWords = time.Second
 type peer struct {
 	conn  net.Conn
 	limit int
-	wake  chan struct{} // has room for one: something changed below
+	wake  chan struct{} // has room for one: something for the goroutine to do
+	room  chan struct{} // has room for one: the queue was emptied
 	done  chan struct{} // closed when the goroutine has ended
 
 	mu      sync.Mutex
@@ -32,7 +33,10 @@ type peer struct {
 }
 
 func newPeer(conn net.Conn, limit int) *peer {
-	p := &peer{conn: conn, limit: limit, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	p := &peer{
+		conn: conn, limit: limit,
+		wake: make(chan struct{}, 1), room: make(chan struct{}, 1), done: make(chan struct{}),
+	}
 	go p.write()
 	return p
 }
@@ -48,13 +52,38 @@ func (p *peer) send(b []byte) {
 	if full {
 		p.fail(fmt.Errorf("the switch does not read: %d bytes wait for it", p.limit))
 	}
-	p.stir()
+	signal(p.wake)
 }
 
-// stir wakes the goroutine.
-func (p *peer) stir() {
+// drain waits, at most for a time, until the queue has room again. Who reads from the
+// switch calls it, so that a switch that asks more than it reads is slowed down.
+func (p *peer) drain(within time.Duration) error {
+	if p.hasRoom() {
+		return nil
+	}
+	late := time.NewTimer(within)
+	defer late.Stop()
+	for !p.hasRoom() {
+		select {
+		case <-p.room:
+		case <-late.C:
+			return fmt.Errorf("the switch has not read what waits for it within %v", within)
+		}
+	}
+	return nil
+}
+
+// hasRoom reports whether the queue is far from full. After a failure nothing waits.
+func (p *peer) hasRoom() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.queue) <= p.limit/16
+}
+
+// signal notes in c, which has room for one, that something happened.
+func signal(c chan struct{}) {
 	select {
-	case p.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -68,7 +97,8 @@ func (p *peer) fail(err error) {
 	p.queue = nil
 	p.mu.Unlock()
 	go p.conn.Close() // TLS may wait there
-	p.stir()
+	signal(p.wake)
+	signal(p.room)
 }
 
 // reason returns why the connection was given up, or err if it was not.
@@ -87,7 +117,7 @@ func (p *peer) close() {
 	p.mu.Lock()
 	p.closing = true
 	p.mu.Unlock()
-	p.stir()
+	signal(p.wake)
 	<-p.done
 	p.conn.Close()
 }
@@ -108,6 +138,7 @@ func (p *peer) write() {
 			if len(buf) == 0 {
 				break
 			}
+			signal(p.room)
 			if _, err := p.conn.Write(buf); err != nil {
 				p.fail(fmt.Errorf("writing to the switch: %w", err))
 				return

@@ -420,9 +420,14 @@ func (s *session) pass(from side, dst net.Conn, batch Batch) error {
 			tap(t)
 		}
 	}
+	// Learning comes first: what is written may be answered at once. But connected
+	// is only what the controller has been told.
+	version := s.learn(from, batch)
 	dst.SetWriteDeadline(time.Now().Add(stallTimeout))
 	_, err := dst.Write(batch)
-	s.learn(from, batch)
+	if err == nil && version != 0 {
+		s.relay.set(s, Status{Connected: true, Version: version.String()})
+	}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("the %v has read nothing for %v", from.other(), stallTimeout)
@@ -450,12 +455,13 @@ func (s *session) greeted(from side) bool {
 	return s.hellos[from] != nil
 }
 
-// learn follows the start of a conversation until the channel is connected.
-func (s *session) learn(from side, batch Batch) {
+// learn follows the start of a conversation. It returns the version agreed on if
+// batch is what connects the switch, else 0.
+func (s *session) learn(from side, batch Batch) Version {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.connected {
-		return
+		return 0
 	}
 	for m := range batch.All() {
 		switch t := m.Type(); {
@@ -473,10 +479,10 @@ func (s *session) learn(from side, batch Batch) {
 			}
 		case t == TypeFeaturesReply && from == switchSide && s.hellos[0] != nil && s.hellos[1] != nil:
 			s.connected = true
-			s.relay.set(s, Status{Connected: true, Version: m.Version().String()})
-			return
+			return m.Version()
 		}
 	}
+	return 0
 }
 
 // compare looks for the version that both HELLOs agree on, once both are there.
