@@ -30,6 +30,11 @@ func newBottle(t *testing.T, env ...string) *bottle {
 			t.Skipf("needs %s: %v", tool, err)
 		}
 	}
+	tun, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("needs /dev/net/tun, for the user datapath: %v", err)
+	}
+	tun.Close()
 	args := []string{"--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"}
 	if os.Getuid() != 0 {
 		args = append(args, "--user", "--map-root-user")
