@@ -72,7 +72,7 @@ func (e *editor) close() {
 
 // readLine lets the user edit a line.
 func (e *editor) readLine(ctx context.Context) (string, error) {
-	e.keys.ctx = ctx
+	e.keys.listen(ctx)
 	failures := 0
 	for e.screen.open(); ; e.screen.reopen() {
 		line, err := e.input()
@@ -103,9 +103,7 @@ func (e *editor) input() (line string, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("go-prompt: %v", r)
-			e.keys.end(gone) // stops its reader
-			next := &keys{keyboard: e.keys.keyboard, modes: e.keys.modes, ctx: e.keys.ctx, buf: e.keys.buf}
-			e.start(next)
+			e.start(e.keys.successor())
 		}
 	}()
 	return e.prompt.Input(), nil

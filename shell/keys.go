@@ -30,10 +30,10 @@ type keys struct {
 	keyboard *keyboard
 	modes    unix.Termios // in which the terminal was found
 
-	// Used by the reader, which changes hands between two Inputs only.
-	ctx  context.Context
-	buf  []byte // read, not yet returned
-	size api.Size
+	reading sync.Mutex // held while Read runs; it guards the next three
+	ctx     context.Context
+	buf     []byte // read, not yet returned
+	size    api.Size
 
 	mu   sync.Mutex
 	shut bool
@@ -56,7 +56,9 @@ var _ prompt.ConsoleParser = (*keys)(nil)
 // Setup puts the terminal into the mode for editing: keys come one by one and unseen,
 // output is still translated.
 func (k *keys) Setup() error {
+	k.reading.Lock()
 	k.size = windowSize(k.keyboard.fd)
+	k.reading.Unlock()
 	k.mu.Lock()
 	k.shut = false
 	k.mu.Unlock()
@@ -91,11 +93,13 @@ func (k *keys) GetWinSize() *prompt.WinSize {
 
 // Read returns the next key. Errors mean that there is none.
 func (k *keys) Read() ([]byte, error) {
-	if shut, _ := k.state(); shut {
-		return nil, errIdle
-	}
+	k.reading.Lock()
+	defer k.reading.Unlock()
 	in := make([]byte, 4096)
 	for {
+		if shut, _ := k.state(); shut {
+			return nil, errIdle
+		}
 		key, n := nextKey(k.buf)
 		k.buf = k.buf[n:]
 		if len(key) > 0 {
@@ -146,6 +150,21 @@ func (k *keys) returned(key []byte) []byte {
 		k.end(ended)
 	}
 	return key
+}
+
+// listen makes Read end when ctx does.
+func (k *keys) listen(ctx context.Context) {
+	k.reading.Lock()
+	defer k.reading.Unlock()
+	k.ctx = ctx
+}
+
+// successor returns keys with what k has not returned yet; k returns nothing more.
+func (k *keys) successor() *keys {
+	k.end(gone)
+	k.reading.Lock()
+	defer k.reading.Unlock()
+	return &keys{keyboard: k.keyboard, modes: k.modes, ctx: k.ctx, buf: k.buf}
 }
 
 // handled is called after each key that did not end the line by itself, and after

@@ -55,14 +55,14 @@ func address(p *topo.Plan, name string) (addr string, ok bool) {
 	if p.Host(name) == nil {
 		return "127.0.0.1", slices.Contains(nodeNames(p), name)
 	}
-	for _, i := range interfaces(p, name) {
-		switch {
-		case i.IP.IsValid():
-			return i.IP.Addr().String(), true
-		case i.IP6.IsValid():
-			return i.IP6.Addr().String(), true
-		}
-		break
+	ifs := interfaces(p, name)
+	switch {
+	case len(ifs) == 0:
+		return "", false
+	case ifs[0].IP.IsValid():
+		return ifs[0].IP.Addr().String(), true
+	case ifs[0].IP6.IsValid():
+		return ifs[0].IP6.Addr().String(), true
 	}
 	return "", false
 }

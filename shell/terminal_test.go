@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,14 +17,18 @@ import (
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
+
+	"weft/topo"
 )
 
 // The test binary is also the program that a person uses in the tests below.
 const (
 	asChild     = "SHELL_TEST_CHILD" // the dialect
 	childHome   = "SHELL_TEST_HOME"
-	childHang   = "SHELL_TEST_HANG"
-	runReturned = "Run returned" // what the child says last
+	childHang   = "SHELL_TEST_HANG"         // pings do not end
+	childPanic  = "SHELL_TEST_PANIC"        // completion panics
+	noControl   = "SHELL_TEST_NO_CONTROL=1" // the terminal does not control the child
+	runReturned = "Run returned"            // what the child says last
 )
 
 func TestMain(m *testing.M) {
@@ -57,7 +62,13 @@ func child(dialect string) error {
 	if dialect == "mininet" {
 		cfg.Dialect = Mininet
 	}
-	err = New(cfg).Run(ctx)
+	s := New(cfg)
+	if os.Getenv(childPanic) != "" {
+		for i := range s.commands {
+			s.commands[i].complete = func(*topo.Plan, []string) []string { panic("completion") }
+		}
+	}
+	err = s.Run(ctx)
 	fmt.Println(runReturned, err)
 	return nil
 }
@@ -90,7 +101,7 @@ func sitDown(t *testing.T, dialect string, size pty.Winsize, env ...string) *per
 	p.cmd.Env = append(os.Environ(), asChild+"="+dialect, childHome+"="+t.TempDir(), "TERM=xterm")
 	p.cmd.Env = append(p.cmd.Env, env...)
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = tty, tty, tty
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: !slices.Contains(env, noControl)}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -333,6 +344,30 @@ func TestTerminalResize(t *testing.T) {
 	p.sees("mininet> nod") // the line is still there
 	p.types("es\r")
 	p.sees("available nodes are")
+	p.types("\x04")
+	p.leaves(before)
+}
+
+// go-prompt cannot work without a controlling terminal; lines can be typed nevertheless.
+func TestTerminalWithoutControl(t *testing.T) {
+	p := sitDown(t, "mininet", usual, noControl)
+	before := p.modes()
+	p.sees("mininet> ")
+	p.types("nodes\n")
+	p.sees("available nodes are")
+	p.sees("mininet> ")
+	p.types("\x04")
+	p.leaves(before)
+}
+
+// A panic inside go-prompt costs the line, not the network.
+func TestTerminalPanic(t *testing.T) {
+	p := sitDown(t, "mininet", usual, childPanic+"=1")
+	before := p.modes()
+	p.sees("mininet> ")
+	p.types("pingall \tnodes\r")
+	p.sees("available nodes are")
+	p.sees("mininet> ")
 	p.types("\x04")
 	p.leaves(before)
 }
