@@ -21,7 +21,7 @@ func TestMarkdown(t *testing.T) {
 		Machine: Machine{Date: "2026-01-02 03:04:05", Kernel: "6.1.0", CPUs: 2, Mininet: "2.3.0", OpenVSwitch: "ovs-vswitchd (Open vSwitch) 3.1.0"},
 		Benchmarks: []Benchmark{
 			{Name: "tree", Work: "up + down, tree,2,32", Unit: "s", LessIsBetter: true, Contenders: []Contender{
-				{Name: nameMininet, Command: "mn --topo tree,2,32", Runs: []float64{94, 91, 120}},
+				{Name: nameMininet, Command: "mn --topo tree,2,32", Runs: []float64{94, 91, 120}, Notes: []string{"1 of 2 pings answered"}},
 				{Name: nameWeft, Command: "weft --topo tree,2,32", Runs: []float64{2.5, 3.5}},
 			}},
 			{Name: "tcp", Work: "TCP", Unit: "Gbit/s", Contenders: []Contender{
@@ -72,17 +72,17 @@ func TestMedian(t *testing.T) {
 func TestMeasure(t *testing.T) {
 	var order []string
 	count := func(name string, v float64) contender {
-		return contender{name, name, time.Minute, func(context.Context) (float64, error) {
+		return contender{name, name, time.Minute, func(context.Context) (sample, error) {
 			order = append(order, name)
-			return v, nil
+			return sample{value: v}, nil
 		}}
 	}
-	stuck := contender{"stuck", "stuck", time.Millisecond, func(ctx context.Context) (float64, error) {
+	stuck := contender{"stuck", "stuck", time.Millisecond, func(ctx context.Context) (sample, error) {
 		<-ctx.Done()
-		return 0, ctx.Err()
+		return sample{}, ctx.Err()
 	}}
-	broken := contender{"broken", "broken", time.Minute, func(context.Context) (float64, error) {
-		return 0, errors.New("it broke")
+	broken := contender{"broken", "broken", time.Minute, func(context.Context) (sample, error) {
+		return sample{}, errors.New("it broke")
 	}}
 	b := benchmark{name: "x", unit: "s", less: true, goals: []Goal{{Than: nameMininet, AtLeast: 4}},
 		contenders: []contender{count(nameMininet, 8), stuck, broken, count(nameWeft, 2)}}
@@ -153,6 +153,18 @@ func TestParse(t *testing.T) {
 		}
 	}
 
+	for out, want := range map[string]sample{
+		"*** Results: 0% dropped (4026/4032 received)\n": {1, "4026 of 4032 pings answered"},
+		"*** Results: 0% dropped (2/2 received)\n":       {1, ""},
+	} {
+		if got, err := parseMininetPing(outcome{1, out}); err != nil || got != want {
+			t.Errorf("parseMininetPing(%q): %+v, %v", out, got, err)
+		}
+	}
+	if _, err := parseMininetPing(outcome{1, "*** Warning: No packets sent"}); err == nil {
+		t.Error("parseMininetPing: no error without results")
+	}
+
 	p, err := parseStat("12 (a) (b) S 7 12 12 0")
 	if want := (process{12, 7, "a) (b"}); err != nil || p != want {
 		t.Errorf("parseStat: %+v, %v", p, err)
@@ -171,6 +183,7 @@ func FuzzParse(f *testing.F) {
 		parseMininet(s)
 		parseIperf(s)
 		parseMininetIperf(s)
+		parseMininetPing(outcome{output: s})
 		parseWeftIperf(s)
 		tail(s)
 	})

@@ -27,12 +27,22 @@ type benchmark struct {
 	goals            []Goal
 }
 
-// A contender does the work once and returns what it measured in the benchmark's unit.
+// A sample is what one run measured, in the benchmark's unit, and what there is to be
+// said about it.
+type sample struct {
+	value float64
+	note  string
+}
+
+// plain is a sample without a note.
+func plain(v float64, err error) (sample, error) { return sample{value: v}, err }
+
+// A contender does the work once.
 type contender struct {
 	name    string
 	command string // as a person would type it
 	limit   time.Duration
-	run     func(context.Context) (float64, error)
+	run     func(context.Context) (sample, error)
 }
 
 // benchmarks lists all, for weft's binary at path.
@@ -61,13 +71,13 @@ func upDown(weft, name, topo, controller string, slow bool, atLeast float64) ben
 		name: name, work: "up + down, " + topo, unit: "s", less: true, slow: slow,
 		goals: []Goal{{Than: nameMininet, AtLeast: atLeast}},
 		contenders: []contender{
-			{nameMininet, strings.Join(theirs, " "), 10 * time.Minute, func(ctx context.Context) (float64, error) {
+			{nameMininet, strings.Join(theirs, " "), 10 * time.Minute, func(ctx context.Context) (sample, error) {
 				r, err := runMininet(ctx, theirs, "")
-				return r.seconds, err
+				return sample{value: r.seconds}, err
 			}},
-			{nameWeft, strings.Join(ours, " "), 2 * time.Minute, func(ctx context.Context) (float64, error) {
+			{nameWeft, strings.Join(ours, " "), 2 * time.Minute, func(ctx context.Context) (sample, error) {
 				r, err := runWeft(ctx, weft, ours)
-				return r.seconds, err
+				return sample{value: r.seconds}, err
 			}},
 		},
 	}
@@ -81,17 +91,17 @@ func pingAll(weft string) benchmark {
 		name: "pingall", work: "up + pingall + down, " + topo + " (4,032 pairs)", unit: "s", less: true, slow: true,
 		goals: []Goal{{Than: nameMininet, AtLeast: 60}},
 		contenders: []contender{
-			{nameMininet, strings.Join(theirs, " "), 10 * time.Minute, func(ctx context.Context) (float64, error) {
+			{nameMininet, strings.Join(theirs, " "), 10 * time.Minute, func(ctx context.Context) (sample, error) {
 				r, err := runMininet(ctx, theirs, "")
-				if err == nil && !strings.Contains(r.output, "(4032/4032 received)") {
-					err = fmt.Errorf("pings were lost:\n%s", tail(r.output))
+				if err != nil {
+					return sample{}, err
 				}
-				return r.seconds, err
+				return parseMininetPing(r)
 			}},
 			// weft's exit status says whether all were answered.
-			{nameWeft, strings.Join(ours, " "), 2 * time.Minute, func(ctx context.Context) (float64, error) {
+			{nameWeft, strings.Join(ours, " "), 2 * time.Minute, func(ctx context.Context) (sample, error) {
 				r, err := runWeft(ctx, weft, ours)
-				return r.seconds, err
+				return sample{value: r.seconds}, err
 			}},
 		},
 	}
@@ -108,30 +118,30 @@ func tcp(weft string) benchmark {
 		name: "tcp", work: "TCP through one switch, user datapath", unit: "Gbit/s",
 		goals: []Goal{{Than: nameMininet, AtLeast: 12}, {Than: nameVeth, AtLeast: 0.6}},
 		contenders: []contender{
-			{nameMininet, strings.Join(theirs, " ") + " # tx offload off, iperf -t 5", time.Minute, func(ctx context.Context) (float64, error) {
+			{nameMininet, strings.Join(theirs, " ") + " # tx offload off, iperf -t 5", time.Minute, func(ctx context.Context) (sample, error) {
 				r, err := runMininet(ctx, theirs, post)
 				if err != nil {
-					return 0, err
+					return sample{}, err
 				}
-				return parseIperf(r.output)
+				return plain(parseIperf(r.output))
 			}},
-			{nameWeft, strings.Join(ours, " "), time.Minute, func(ctx context.Context) (float64, error) {
+			{nameWeft, strings.Join(ours, " "), time.Minute, func(ctx context.Context) (sample, error) {
 				r, err := runWeft(ctx, weft, ours)
 				if err != nil {
-					return 0, err
+					return sample{}, err
 				}
-				return parseWeftIperf(r.output)
+				return plain(parseWeftIperf(r.output))
 			}},
-			{nameVeth, fmt.Sprintf("sh bench/veth.sh %d", tcpSeconds), time.Minute, func(ctx context.Context) (float64, error) {
-				return bareVeth(ctx, tcpSeconds)
+			{nameVeth, fmt.Sprintf("sh bench/veth.sh %d", tcpSeconds), time.Minute, func(ctx context.Context) (sample, error) {
+				return plain(bareVeth(ctx, tcpSeconds))
 			}},
 			// Stalls where the kernel has no openvswitch; shown, not judged.
-			{nameStock, strings.Join(stock, " "), 30 * time.Second, func(ctx context.Context) (float64, error) {
+			{nameStock, strings.Join(stock, " "), 30 * time.Second, func(ctx context.Context) (sample, error) {
 				r, err := runMininet(ctx, stock, "")
 				if err != nil {
-					return 0, err
+					return sample{}, err
 				}
-				return parseMininetIperf(r.output)
+				return plain(parseMininetIperf(r.output))
 			}},
 		},
 	}
@@ -145,11 +155,11 @@ func memory(weft string) benchmark {
 		name: "memory", work: "memory of the emulator's own processes at 1,024 hosts (PSS, without Open vSwitch)", unit: "MiB", less: true, slow: true,
 		goals: []Goal{{Than: nameMininet, AtLeast: 10}},
 		contenders: []contender{
-			{nameMininet, strings.Join(theirs, " "), 10 * time.Minute, func(ctx context.Context) (float64, error) {
-				return mininetMemory(ctx, theirs)
+			{nameMininet, strings.Join(theirs, " "), 10 * time.Minute, func(ctx context.Context) (sample, error) {
+				return plain(mininetMemory(ctx, theirs))
 			}},
-			{nameWeft, strings.Join(ours, " "), 2 * time.Minute, func(ctx context.Context) (float64, error) {
-				return weftMemory(ctx, weft, ours)
+			{nameWeft, strings.Join(ours, " "), 2 * time.Minute, func(ctx context.Context) (sample, error) {
+				return plain(weftMemory(ctx, weft, ours))
 			}},
 		},
 	}

@@ -173,8 +173,11 @@ func (b benchmark) measure(ctx context.Context, n int, progress io.Writer) Bench
 				fmt.Fprintf(progress, "%s: %s: %v\n", b.name, c.name, err)
 				continue
 			}
-			into.Runs = append(into.Runs, v)
-			fmt.Fprintf(progress, "%s: %s: %s\n", b.name, c.name, format(v, b.unit))
+			into.Runs = append(into.Runs, v.value)
+			if v.note != "" {
+				into.Notes = append(into.Notes, v.note)
+			}
+			fmt.Fprintf(progress, "%s: %s: %s %s\n", b.name, c.name, format(v.value, b.unit), v.note)
 		}
 	}
 	result.judge(b.goals)

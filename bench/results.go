@@ -42,6 +42,7 @@ type Contender struct {
 	Command string    `json:"command"`
 	Runs    []float64 `json:"runs"` // in the benchmark's unit, in order
 	Median  float64   `json:"median,omitempty"`
+	Notes   []string  `json:"notes,omitempty"`  // about runs
 	Errors  []string  `json:"errors,omitempty"` // of the runs that failed
 }
 
@@ -128,6 +129,7 @@ func (r Results) Markdown(w io.Writer) error {
 			for _, v := range c.Runs {
 				runs = append(runs, format(v, b.Unit))
 			}
+			runs = append(runs, c.Notes...)
 			for _, e := range c.Errors {
 				first, _, _ := strings.Cut(e, "\n")
 				runs = append(runs, "failed: "+strings.ReplaceAll(first, "|", `\|`))

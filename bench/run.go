@@ -71,6 +71,20 @@ func parseMininet(out string) (outcome, error) {
 	return outcome{time.Duration(ns).Seconds(), text}, nil
 }
 
+// parseMininetPing takes the losses from mn's "*** Results: 0% dropped (4026/4032
+// received)". mn loses some and does not mind, so they are noted.
+func parseMininetPing(o outcome) (sample, error) {
+	m := regexp.MustCompile(`Results: \d+% dropped \((\d+)/(\d+) received\)`).FindStringSubmatch(o.output)
+	if m == nil {
+		return sample{}, fmt.Errorf("mn did not ping:\n%s", tail(o.output))
+	}
+	s := sample{value: o.seconds}
+	if m[1] != m[2] {
+		s.note = fmt.Sprintf("%s of %s pings answered", m[1], m[2])
+	}
+	return s, nil
+}
+
 func cutLast(s, sep string) (before, after string, found bool) {
 	if i := strings.LastIndex(s, sep); i >= 0 {
 		return s[:i], s[i+len(sep):], true
