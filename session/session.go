@@ -94,8 +94,11 @@ func Run(ctx context.Context, c Config) (err error) {
 		if f == "" {
 			continue
 		}
-		if _, err := os.Stat(f); err != nil {
-			return &UsageError{err}
+		switch st, err := os.Stat(f); {
+		case err != nil:
+			return &UsageError{fmt.Errorf("file of commands %s: %w", f, errors.Unwrap(err))}
+		case st.IsDir():
+			return &UsageError{fmt.Errorf("file of commands %s: it is a directory", f)}
 		}
 	}
 	if c.DryRun {

@@ -1,4 +1,9 @@
 // Command weft builds networks of hosts, switches and controllers on one machine.
+//
+//	words ─► optparse (mn) ─► cobra ─► options ─► session.Config ─► session.Run ─► exit status
+//
+// It has no logic of its own beyond reading the command line, and may import any
+// package of weft.
 package main
 
 import (
@@ -8,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"weft/api"
 	"weft/internal/sandbox"
@@ -15,10 +21,17 @@ import (
 	"weft/session"
 )
 
+// version is that of this source tree.
+const version = "0.1.0"
+
 func main() {
 	sandbox.Main(engine)
-	os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr))
+	p := program{in: os.Stdin, out: os.Stdout, err: os.Stderr, session: session.Run}
+	os.Exit(p.run(os.Args))
 }
+
+// logLevelVariable tells the engine how much to log; it inherits the environment.
+const logLevelVariable = "WEFT_LOG_LEVEL"
 
 // engine is what runs inside a sandbox.
 func engine(in sandbox.Inside) error {
@@ -27,23 +40,55 @@ func engine(in sandbox.Inside) error {
 		<-in.Broker.Gone()
 		cancel()
 	}()
+	var level slog.Level
+	level.UnmarshalText([]byte(os.Getenv(logLevelVariable))) // info if it is not set
 	return api.Serve(ctx, in.Listener, network.Env{
 		Name: in.Name, Dir: in.Dir, Rootless: in.Rootless, Broker: in.Broker,
-		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
 	})
 }
 
-// run runs a command line and returns its exit status.
-func run(args []string, in, out, errOut *os.File) int {
-	cmd := newCommand(in, out, errOut)
-	words := args[1:]
-	if filepath.Base(args[0]) == "mn" {
-		words = append([]string{"mn"}, words...)
+// A program is weft with its surroundings.
+type program struct {
+	in, out, err *os.File
+	// session brings up a network: session.Run.
+	session func(context.Context, session.Config) error
+}
+
+// mnName is the subcommand, and the name of the program, that speaks as Mininet does.
+const mnName = "mn"
+
+// run runs a command line, with the program's name first, and returns its exit status.
+func (p *program) run(args []string) int {
+	words := append([]string{}, args[1:]...)
+	if filepath.Base(args[0]) == mnName {
+		words = append([]string{mnName}, words...)
 	}
-	cmd.SetArgs(words)
-	cmd.SetOut(out)
-	cmd.SetErr(errOut)
-	err := cmd.Execute()
+	root := p.command()
+	root.SetOut(p.out)
+	root.SetErr(p.err)
+	if len(words) > 0 && words[0] == mnName {
+		mn, _, err := root.Find(words[:1])
+		if err == nil {
+			mn.InitDefaultHelpFlag()
+			words, err = optparse(mn.Flags(), words[1:])
+		}
+		if err != nil {
+			return p.report(mnName, &session.UsageError{Err: err})
+		}
+		words = append([]string{mnName}, words...)
+	}
+	root.SetArgs(words)
+	cmd, err := root.ExecuteC()
+	name := root.Name()
+	if cmd.Name() == mnName {
+		name = mnName
+	}
+	return p.report(name, err)
+}
+
+// report says what went wrong, a line for each error, and returns the exit status.
+func (p *program) report(name string, err error) int {
 	var usage *session.UsageError
 	var sig *session.SignalError
 	switch {
@@ -54,9 +99,15 @@ func run(args []string, in, out, errOut *os.File) int {
 	case errors.As(err, &sig):
 		return 128 + int(sig.Signal)
 	}
-	fmt.Fprintf(errOut, "%s: %v\n", cmd.Name(), err)
+	status, prefix := session.ExitFailed, name+": "
 	if errors.As(err, &usage) {
-		return session.ExitUsage
+		status = session.ExitUsage
+		if name == mnName {
+			prefix += "error: " // as optparse says it
+		}
 	}
-	return session.ExitFailed
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintln(p.err, prefix+strings.TrimRight(line, "\n"))
+	}
+	return status
 }

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"weft/internal/doctor"
+	"weft/internal/sandbox"
+	"weft/session"
+	"weft/shell"
+	"weft/topo"
+)
+
+// command returns weft with its subcommands.
+func (p *program) command() *cobra.Command {
+	root, groups := p.networkCommand(shell.Native)
+	root.Use = "weft"
+	root.Short = "Build a network of hosts, switches and controllers on this machine"
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetFlagErrorFunc(flagError)
+
+	mn, mnGroups := p.networkCommand(shell.Mininet)
+	mn.Use = mnName
+	mn.Short = "The same with Mininet's options, prompt and output"
+
+	root.AddCommand(mn, p.listCommand(), p.cleanCommand(), p.doctorCommand(), p.versionCommand(),
+		p.completionCommand(root), p.manCommand(root, groups))
+	help := p.helpCommand(root)
+	root.SetHelpCommand(help)
+	root.AddCommand(help)
+	describe := func(cmd *cobra.Command, _ []string) { writeHelp(p.out, cmd, nil) }
+	root.SetHelpFunc(describe)
+	for _, c := range root.Commands() {
+		c.SetHelpFunc(describe)
+	}
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { writeHelp(p.out, cmd, groups) })
+	mn.SetHelpFunc(func(cmd *cobra.Command, _ []string) { writeMininetHelp(p.out, mnGroups) })
+	return root
+}
+
+// noArgs refuses words that are no options.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	err := fmt.Errorf("unexpected argument %q (see %s --help)", args[0], cmd.CommandPath())
+	switch {
+	case strings.Contains(args[0], "="):
+		err = fmt.Errorf("unexpected argument %q; a value that may be left out is joined to its option: --nat=%s", args[0], args[0])
+	case !cmd.HasParent():
+		var names []string
+		for _, c := range cmd.Commands() {
+			if !c.Hidden {
+				names = append(names, c.Name())
+			}
+		}
+		hint := ""
+		if near := topo.Nearest(args[0], names); near != "" {
+			hint = "; did you mean " + near + "?"
+		}
+		err = fmt.Errorf("there is no command %q%s (see weft --help)", args[0], hint)
+	}
+	return &session.UsageError{Err: err}
+}
+
+// jsonFlag adds --json to a command.
+func jsonFlag(cmd *cobra.Command) *bool {
+	return cmd.Flags().Bool("json", false, "print JSON")
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+func (p *program) listCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "ls", Short: "List your running networks", Args: noArgs}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(*cobra.Command, []string) error {
+		running, _, err := sandbox.List()
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return printJSON(p.out, struct {
+				Running []string `json:"running"`
+			}{append([]string{}, running...)})
+		}
+		for _, name := range running {
+			fmt.Fprintln(p.out, name)
+		}
+		return nil
+	}
+	return cmd
+}
+
+func (p *program) cleanCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "clean", Short: "Remove what killed networks left, and nothing else", Args: noArgs}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(*cobra.Command, []string) error { return clean(p.out, *asJSON) }
+	return cmd
+}
+
+// clean removes what dead networks left and says so.
+func clean(w io.Writer, asJSON bool) error {
+	names, err := sandbox.Clean()
+	if asJSON {
+		return errors.Join(err, printJSON(w, struct {
+			Removed []string `json:"removed"`
+		}{append([]string{}, names...)}))
+	}
+	for _, n := range names {
+		fmt.Fprintf(w, "removed what network %s left\n", n)
+	}
+	return err
+}
+
+func (p *program) doctorCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "doctor", Short: "Say what this machine can do for a network, and what mends what is missing"}
+	asJSON := jsonFlag(cmd)
+	probe := cmd.Flags().Bool("probe", false, "try out kernel features; weft doctor starts this in namespaces of its own")
+	if err := cmd.Flags().MarkHidden("probe"); err != nil {
+		panic(err) // defined above
+	}
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if *probe {
+			return nil
+		}
+		return noArgs(cmd, args)
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if *probe {
+			return doctor.Probe(args, p.out)
+		}
+		r := doctor.Examine(cmd.Context(), doctor.Options{Probe: []string{"/proc/self/exe", "doctor", "--probe"}})
+		if *asJSON {
+			if err := printJSON(p.out, r); err != nil {
+				return err
+			}
+		} else {
+			r.Text(p.out)
+		}
+		if !r.Usable() {
+			return session.ErrFailed
+		}
+		return nil
+	}
+	return cmd
+}
+
+func (p *program) versionCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "version", Short: "Print the version", Args: noArgs}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(*cobra.Command, []string) error { return printVersion(p.out, *asJSON) }
+	return cmd
+}
+
+func (p *program) completionCommand(root *cobra.Command) *cobra.Command {
+	write := map[string]func() error{
+		"bash": func() error { return root.GenBashCompletionV2(p.out, true) },
+		"zsh":  func() error { return root.GenZshCompletion(p.out) },
+		"fish": func() error { return root.GenFishCompletion(p.out, true) },
+	}
+	shells := []string{"bash", "zsh", "fish"}
+	return &cobra.Command{
+		Use: "completion bash|zsh|fish", Short: "Print what makes your shell complete weft's options", ValidArgs: shells,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 && write[args[0]] != nil {
+				return nil
+			}
+			return &session.UsageError{Err: fmt.Errorf("completion: write one of %s", strings.Join(shells, ", "))}
+		},
+		RunE: func(_ *cobra.Command, args []string) error { return write[args[0]]() },
+	}
+}
+
+func (p *program) helpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]", Short: "Explain weft or one of its commands", Hidden: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			cmd, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return noArgs(root, args)
+			}
+			return cmd.Help()
+		},
+	}
+}
+
+func (p *program) manCommand(root *cobra.Command, groups []group) *cobra.Command {
+	return &cobra.Command{Use: "man", Short: "Print the manual page", Hidden: true, Args: noArgs,
+		RunE: func(*cobra.Command, []string) error { return writeMan(p.out, root, groups) }}
+}
