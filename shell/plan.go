@@ -88,21 +88,18 @@ func pids(st network.State) map[string]int {
 	return m
 }
 
-// controllerAddress returns HOST:PORT of a controller, now or as planned.
+// controllerAddress returns HOST:PORT of a controller, now or as planned; the built-in
+// one may have none.
 func controllerAddress(st network.State, c topo.PlannedController) string {
 	for _, now := range st.Controllers {
 		if now.Name == c.Name && now.Address != "" {
 			return now.Address
 		}
 	}
-	host, port := c.Address, c.Port
-	if host == "" {
-		host = "127.0.0.1"
+	if c.Address == "" || c.Port == 0 {
+		return ""
 	}
-	if port == 0 {
-		port = 6653
-	}
-	return net.JoinHostPort(host, strconv.Itoa(port))
+	return net.JoinHostPort(c.Address, strconv.Itoa(c.Port))
 }
 
 // wantNode says that name is not a node, if it is not among list.

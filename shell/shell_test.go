@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"weft/api"
@@ -253,5 +254,31 @@ func TestSource(t *testing.T) {
 	}
 	if err := s.Source(t.Context(), path+"x"); err == nil || !strings.Contains(errs.String(), "error reading file "+path+"x\n") {
 		t.Errorf("a missing file: %v, %q", err, errs.String())
+	}
+}
+
+func TestWindows(t *testing.T) {
+	var errs bytes.Buffer
+	s := session(t, newFakeNetwork(), Config{Out: new(bytes.Buffer), Err: &errs})
+	for _, tt := range []struct{ display, line, want string }{
+		{"localhost:10.0", "xterm h1", "nodes cannot reach the display localhost:10.0 over TCP"},
+		{":99", "x h1 no-such-program", "no-such-program is not installed"},
+		{"", "gterm h1", "DISPLAY is not set"},
+	} {
+		t.Setenv("DISPLAY", tt.display)
+		if err := s.Exec(t.Context(), tt.line); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s with DISPLAY=%s: %v", tt.line, tt.display, err)
+		}
+	}
+	t.Setenv("DISPLAY", ":99")
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Exec(t.Context(), "x h1 sh -c 'echo $DISPLAY >"+fifo+"'"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(fifo); err != nil || string(got) != ":99\n" {
+		t.Errorf("a program with windows sees DISPLAY=%q, %v", got, err)
 	}
 }

@@ -294,6 +294,14 @@ func TestTerminalPrograms(t *testing.T) {
 	p.sees("available nodes are")
 	p.sees("mininet> ")
 
+	p.types("noecho h1 echo go; read -r line; echo \"[$line]\"\r")
+	p.sees("\ngo")
+	p.types("secret\r")
+	if got := p.sees("[secret]"); strings.Contains(got, "secret") {
+		t.Errorf("noecho echoes: %q", got)
+	}
+	p.sees("mininet> ")
+
 	p.types("h1 trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.05; done\r")
 	p.sees("\nready")
 	pty.Setsize(p.pty, &pty.Winsize{Rows: 30, Cols: 100})

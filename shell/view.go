@@ -264,7 +264,11 @@ func dumpView(st network.State) view {
 				fmt.Fprintf(w, "<%s %s: %s pid=%d> \n", switchClass(s.Driver), s.Name, strings.Join(list, ","), pid[s.Name])
 			}
 			for _, c := range p.Controllers {
-				fmt.Fprintf(w, "<%s %s: %s pid=%d> \n", controllerClass(c.Kind), c.Name, controllerAddress(st, c), pid[c.Name])
+				addr := controllerAddress(st, c)
+				if addr == "" {
+					addr = "127.0.0.1:6653" // where Mininet's always listens
+				}
+				fmt.Fprintf(w, "<%s %s: %s pid=%d> \n", controllerClass(c.Kind), c.Name, addr, pid[c.Name])
 			}
 		},
 		native: func(w io.Writer) {
@@ -277,7 +281,7 @@ func dumpView(st network.State) view {
 				fmt.Fprintf(t, "%s\t%s switch\t%s\t%s\n", s.Name, s.Driver, dash(strings.Join(interfaceNames(s.Interfaces), " ")), pidText(pid[s.Name]))
 			}
 			for _, c := range p.Controllers {
-				fmt.Fprintf(t, "%s\t%s controller\t%s\t%s\n", c.Name, c.Kind, controllerAddress(st, c), pidText(pid[c.Name]))
+				fmt.Fprintf(t, "%s\t%s controller\t%s\t%s\n", c.Name, c.Kind, dash(controllerAddress(st, c)), pidText(pid[c.Name]))
 			}
 			t.Flush()
 		},
@@ -388,7 +392,7 @@ func controllersView(st network.State) view {
 					}
 				}
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d of %d connected\n", c.Name, c.Kind, controllerAddress(st, c), pidText(pids(st)[c.Name]), connected, of)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d of %d connected\n", c.Name, c.Kind, dash(controllerAddress(st, c)), pidText(pids(st)[c.Name]), connected, of)
 		}
 		t.Flush()
 	}}
