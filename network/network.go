@@ -60,6 +60,7 @@ type Network struct {
 	running     map[string]bool // switches
 	relays      map[channel]*control.Relay
 	controllers map[string]*controller
+	uplinks     []*sandbox.Uplink
 	builtin     *control.Controller // nil if no controller is of that kind
 	isUp        bool
 	closed      bool
@@ -132,10 +133,22 @@ func (n *Network) build(ctx context.Context, progress func(Event)) (err error) {
 		return err
 	}
 	p.stage(StageConfigure)
-	return n.each(ctx, len(n.plan.Hosts), func(i int) error {
+	err = n.each(ctx, len(n.plan.Hosts), func(i int) error {
 		defer p.done(n.plan.Hosts[i].Name)
 		return n.configureHost(&n.plan.Hosts[i])
 	})
+	if err != nil {
+		return err
+	}
+	for _, h := range n.plan.Hosts {
+		if h.NAT == nil {
+			continue
+		}
+		if err := n.openGateway(ctx, h); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // each calls f for 0 … count-1 on a few goroutines, and stops at the first error.
@@ -322,6 +335,7 @@ func (n *Network) Close() error {
 		return nil
 	}
 	n.closed = true
+	uplinks := n.uplinks
 	relays, controllers, hosts, shells := n.relays, n.controllers, n.hosts, n.shells
 	sw, ready := n.ovs, n.ovsReady
 	n.mu.Unlock()
@@ -338,6 +352,9 @@ func (n *Network) Close() error {
 	}
 	for _, s := range shells {
 		s.Close()
+	}
+	for _, u := range uplinks {
+		errs = append(errs, u.Close())
 	}
 	for _, h := range hosts {
 		errs = append(errs, h.Close())

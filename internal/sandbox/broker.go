@@ -31,20 +31,25 @@ type request struct {
 	// Timeout bounds the operation, nanoseconds.
 	Timeout time.Duration `json:"timeout,omitempty"`
 	Argv    []string      `json:"argv,omitempty"`
+	// FD is a descriptor of the engine's; a duplicate goes with the request.
+	FD   int `json:"fd,omitempty"`
+	lent *os.File
 }
 
 const (
 	opDial   = "dial"   // TCP connection to Addr
 	opListen = "listen" // TCP listener at Addr
 	opRun    = "run"    // process Argv; the descriptor is its output and, closed, its end
+	opUplink = "uplink" // NAT for the lent namespace; the descriptor, closed, is its end
 )
 
 type reply struct {
 	ID    uint64 `json:"id"`
 	Error string `json:"error,omitempty"`
 	// Errno is the system call's error in Error, 0 if there was none.
-	Errno int `json:"errno,omitempty"`
-	PID   int `json:"pid,omitempty"`
+	Errno int    `json:"errno,omitempty"`
+	PID   int    `json:"pid,omitempty"`
+	DNS   string `json:"dns,omitempty"`
 	fd    *os.File
 }
 
@@ -150,7 +155,11 @@ func (b *Broker) do(ctx context.Context, q request) (reply, error) {
 	b.mu.Unlock()
 	msg, err := json.Marshal(q)
 	if err == nil {
-		_, err = b.conn.Write(msg)
+		var oob []byte
+		if q.FD > 0 {
+			oob = unix.UnixRights(q.FD)
+		}
+		_, _, err = b.conn.WriteMsgUnix(msg, oob, nil)
 	}
 	if err != nil {
 		b.forget(q.ID)
@@ -243,24 +252,26 @@ func recv(c *net.UnixConn, v any) (*os.File, error) {
 
 // A server is the keeper's end of the broker.
 type server struct {
+	state    *stateDir
+	rootless bool
+	initPID  int
+
 	conn   *net.UnixConn
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 }
 
-func serve(f *os.File) *server {
+// serve answers requests on f until close.
+func (s *server) serve(f *os.File) {
 	defer f.Close()
-	ctx, cancel := context.WithCancel(context.Background())
-	s := &server{ctx: ctx, cancel: cancel}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	c, err := net.FileConn(f)
 	if err != nil { // cannot happen: f is a socket
-		cancel()
-		return s
+		return
 	}
 	s.conn = c.(*net.UnixConn)
 	s.wg.Go(s.loop)
-	return s
 }
 
 // close ends the processes that run for the sandbox and waits for their end.
@@ -276,12 +287,10 @@ func (s *server) loop() {
 	for {
 		var q request
 		fd, err := recv(s.conn, &q)
-		if fd != nil {
-			fd.Close()
-		}
 		if err != nil {
 			return
 		}
+		q.lent = fd
 		s.wg.Go(func() { s.answer(q) })
 	}
 }
@@ -289,9 +298,12 @@ func (s *server) loop() {
 func (s *server) answer(q request) {
 	ctx, cancel := context.WithTimeout(s.ctx, max(q.Timeout, time.Millisecond))
 	defer cancel()
+	if q.lent != nil {
+		defer q.lent.Close()
+	}
 	var (
 		f   *os.File
-		pid int
+		r   reply
 		err error
 	)
 	switch q.Op {
@@ -300,11 +312,13 @@ func (s *server) answer(q request) {
 	case opListen:
 		f, err = listen(ctx, q.Addr)
 	case opRun:
-		f, pid, err = s.run(q.Argv)
+		f, r.PID, err = s.run(q.Argv)
+	case opUplink:
+		f, r, err = s.uplink(ctx, q)
 	default:
 		err = fmt.Errorf("unknown request %q", q.Op)
 	}
-	r := reply{ID: q.ID, PID: pid}
+	r.ID = q.ID
 	if err != nil {
 		r.Error = err.Error()
 		var errno unix.Errno
@@ -354,12 +368,10 @@ func (s *server) run(argv []string) (*os.File, int, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	theirs, ours, err := streamPair()
 	if err != nil {
 		return nil, 0, err
 	}
-	theirs := os.NewFile(uintptr(fds[0]), "output")
-	ours := os.NewFile(uintptr(fds[1]), "output")
 	defer ours.Close()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = append([]string{runName, path}, argv...)
@@ -371,4 +383,12 @@ func (s *server) run(argv []string) (*os.File, int, error) {
 	}
 	s.wg.Go(func() { cmd.Wait() })
 	return theirs, cmd.Process.Pid, nil
+}
+
+func streamPair() (a, b *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	return os.NewFile(uintptr(fds[0]), "output"), os.NewFile(uintptr(fds[1]), "output"), nil
 }

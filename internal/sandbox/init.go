@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -84,9 +85,14 @@ func awaitMapping() error {
 	}
 }
 
-// end removes the state directory and exits, which ends all processes inside.
+// end puts back what the keeper changed outside, removes the state directory and exits,
+// which ends all processes inside.
 func end(name, dir string, code int) {
 	unix.Unmount(dir, unix.MNT_DETACH)
+	runtime.LockOSThread()
+	if unix.Setns(fdOutside, unix.CLONE_NEWNET) == nil { // an ordinary user's may not, and changes nothing
+		restore(os.NewFile(fdBase, "base"), name)
+	}
 	removeState(fdBase, name)
 	os.Exit(code)
 }

@@ -87,6 +87,12 @@ func (s *Sandbox) start(ctx context.Context) (err error) {
 	}
 	keep(mapR)
 	keep(mapW)
+	outside, err := os.Open("/proc/self/ns/net")
+	if err != nil {
+		lifeW.Close()
+		return err
+	}
+	keep(outside)
 	ours, theirs, err := seqpacketPair()
 	if err != nil {
 		lifeW.Close()
@@ -111,7 +117,7 @@ func (s *Sandbox) start(ctx context.Context) (err error) {
 	}
 	cmd.Stderr = s.log
 	cmd.ExtraFiles = []*os.File{fdListener - 3: listener, fdBroker - 3: theirs, fdLifeline - 3: lifeR,
-		fdLock - 3: s.state.lock, fdBase - 3: s.state.base, fdMapped - 3: mapR}
+		fdLock - 3: s.state.lock, fdBase - 3: s.state.base, fdMapped - 3: mapR, fdOutside - 3: outside}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setsid:     true, // Ctrl-C in the user's terminal is not for the network
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC,
@@ -136,7 +142,8 @@ func (s *Sandbox) start(ctx context.Context) (err error) {
 		}
 		mapW.Write([]byte{1})
 	}
-	s.broker = serve(ours)
+	s.broker = &server{state: s.state, rootless: s.Rootless, initPID: cmd.Process.Pid}
+	s.broker.serve(ours)
 	return nil
 }
 
@@ -169,6 +176,7 @@ func (s *Sandbox) wait() {
 		}
 	}
 	// Init does the same when the keeper is gone; whoever is left does it.
+	restore(s.state.base, s.Name)
 	removeState(int(s.state.base.Fd()), s.Name)
 	s.state.close()
 	s.log.Close()

@@ -39,6 +39,7 @@ const (
 	fdLifeline            // read end of the keeper's pipe
 	fdLock                // state directory's lock file
 	fdBase                // directory that holds the state directory
+	fdOutside             // the keeper's network namespace
 	fdMapped              // readable once the user namespace's ids are mapped
 	fdEnd
 )

@@ -15,7 +15,8 @@ import (
 const (
 	lockFile   = "lock" // flock: held as long as the keeper or init lives
 	socketFile = "api.sock"
-	logFile    = "log" // the engine's standard error
+	logFile    = "log"  // the engine's standard error
+	undoFile   = "undo" // what is to be set back outside, see forward
 )
 
 // A RunningError says that a network of that name exists already.
@@ -101,6 +102,7 @@ func claimIn(dir, name string) (*stateDir, error) {
 			return nil, fmt.Errorf("state directory: %w", err)
 		}
 		s := &stateDir{name: name, path: path, base: base, lock: lock}
+		restore(base, name) // of one that was killed
 		os.Remove(filepath.Join(path, socketFile))
 		return s, nil
 	}
@@ -152,7 +154,7 @@ func removeState(base int, name string) error {
 		return err
 	}
 	defer unix.Close(dir)
-	for _, f := range []string{socketFile, logFile, lockFile} {
+	for _, f := range []string{socketFile, logFile, undoFile, lockFile} {
 		unix.Unlinkat(dir, f, 0)
 	}
 	return unix.Unlinkat(base, name, unix.AT_REMOVEDIR)
@@ -217,6 +219,7 @@ func Clean() ([]string, error) {
 		if err != nil {
 			continue // came to life or went in the meantime
 		}
+		restore(s.base, name)
 		if err := removeState(int(s.base.Fd()), name); err != nil {
 			errs = append(errs, fmt.Errorf("network %s: %w", name, err))
 		} else {
