@@ -17,6 +17,9 @@ const database = "Open_vSwitch"
 
 var errNoRow = errors.New("no Open_vSwitch row")
 
+// errLost is matched by errors of a client whose ovsdb-server has gone.
+var errLost = errors.New("ovsdb-server ended in the midst of a change")
+
 // A client is go-openvswitch's, with the errors that it drops: its Transact reads only
 // the rows of each operation's outcome.
 type client struct {
@@ -25,7 +28,7 @@ type client struct {
 }
 
 func newClient(conn net.Conn) (*client, error) {
-	t := &tap{Conn: conn}
+	t := &tap{Conn: conn, lost: make(chan struct{})}
 	c, err := ovsdb.New(t)
 	if err != nil {
 		return nil, err
@@ -36,6 +39,34 @@ func newClient(conn net.Conn) (*client, error) {
 func (c *client) close() {
 	c.tap.Conn.Close()
 	c.Client.Close()
+}
+
+// Transact is go-openvswitch's, which does not notice the end of the connection.
+func (c *client) Transact(ctx context.Context, db string, ops []ovsdb.TransactOp) ([]ovsdb.Row, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-c.tap.lost:
+			cancel(errLost)
+		case <-ctx.Done():
+		}
+	}()
+	rows, err := c.Client.Transact(ctx, db, ops)
+	if err != nil && c.lost() {
+		return nil, errLost
+	}
+	return rows, err
+}
+
+// lost reports whether the connection has ended.
+func (c *client) lost() bool {
+	select {
+	case <-c.tap.lost:
+		return true
+	default:
+		return false
+	}
 }
 
 // transact commits ops and raises next_cfg, or returns the error of the operation that
@@ -66,11 +97,13 @@ func (c *client) transact(ctx context.Context, ops ...ovsdb.TransactOp) error {
 	return fmt.Errorf("switch database refused the change: %s", c.tap.lastError())
 }
 
-// A tap keeps the last error text that passed in a reply.
+// A tap keeps the last error text that passed in a reply, and notices the end.
 type tap struct {
 	net.Conn
-	mu  sync.Mutex
-	buf []byte
+	lost chan struct{} // closed when there is no more to read
+	once sync.Once
+	mu   sync.Mutex
+	buf  []byte
 }
 
 func (t *tap) Read(p []byte) (int, error) {
@@ -81,6 +114,11 @@ func (t *tap) Read(p []byte) (int, error) {
 	}
 	t.buf = append(t.buf, p[:n]...)
 	t.mu.Unlock()
+	if err != nil {
+		t.once.Do(func() { close(t.lost) })
+		// The only error that ends go-openvswitch's reader in the midst of a message.
+		err = net.ErrClosed
+	}
 	return n, err
 }
 

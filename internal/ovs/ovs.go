@@ -47,6 +47,8 @@ type Config struct {
 	Log     *slog.Logger
 	// OnRestart, if not nil, is told when a daemon ended and was started again.
 	OnRestart func(daemon string, cause error)
+	// OnFailure, if not nil, is told when a daemon ended too often and stays down.
+	OnFailure func(error)
 }
 
 // An Instance is a running private Open vSwitch.
@@ -213,6 +215,9 @@ func (i *Instance) supervise(args func(*Instance) []string, slot **daemon) {
 		i.mu.Unlock()
 		if err != nil {
 			i.cfg.Log.Error("Open vSwitch stays down", "err", err)
+			if i.cfg.OnFailure != nil {
+				i.cfg.OnFailure(err)
+			}
 			return
 		}
 		i.cfg.Log.Warn("Open vSwitch daemon restarted", "daemon", name, "cause", d.err)
@@ -223,17 +228,19 @@ func (i *Instance) supervise(args func(*Instance) []string, slot **daemon) {
 			}
 			cancel()
 		}
-		if slot == &i.vswitch {
-			ctx, cancel := context.WithTimeout(context.Background(), applyTimeout)
-			// An empty change: a new ovs-vswitchd answers once it has done it all.
-			if err := i.commit(ctx); err != nil {
-				i.cfg.Log.Error("ovs-vswitchd", "err", err)
-			}
-			cancel()
-		}
-		if i.cfg.OnRestart != nil {
-			i.cfg.OnRestart(name, d.err)
-		}
+		go i.restarted(name, d.err)
+	}
+}
+
+// restarted waits until a daemon that was started again has done its work, and tells.
+func (i *Instance) restarted(daemon string, cause error) {
+	// An empty change: a new ovs-vswitchd answers once it has done it all.
+	if err := i.commit(context.Background()); err != nil {
+		i.cfg.Log.Warn("Open vSwitch daemon restarted, but", "daemon", daemon, "err", err)
+		return
+	}
+	if i.cfg.OnRestart != nil {
+		i.cfg.OnRestart(daemon, cause)
 	}
 }
 
@@ -248,11 +255,9 @@ func (i *Instance) reconnect(ctx context.Context) error {
 func (i *Instance) commit(ctx context.Context, ops ...ovsdb.TransactOp) error {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
-	i.mu.Lock()
-	db, failed := i.db, i.failed
-	i.mu.Unlock()
-	if failed != nil {
-		return failed
+	db, err := i.connection(ctx)
+	if err != nil {
+		return err
 	}
 	if err := db.transact(ctx, ops...); err != nil {
 		return err
@@ -260,7 +265,7 @@ func (i *Instance) commit(ctx context.Context, ops ...ovsdb.TransactOp) error {
 	if err := i.startSwitch(); err != nil {
 		return err
 	}
-	if err := i.applied(ctx, db); err != nil {
+	if err := i.applied(ctx); err != nil {
 		return err
 	}
 	i.enlarge()
@@ -280,6 +285,28 @@ func (i *Instance) startSwitch() (err error) {
 	return err
 }
 
+// connection returns a client whose ovsdb-server lives; supervise brings it back.
+func (i *Instance) connection(ctx context.Context) (*client, error) {
+	for {
+		i.mu.Lock()
+		db, failed, closed := i.db, i.failed, i.closed
+		i.mu.Unlock()
+		switch {
+		case failed != nil:
+			return nil, failed
+		case closed:
+			return nil, errLost
+		case !db.lost():
+			return db, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w, and does not answer again: %w", errLost, ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
 // enlarge gives ports that have come up room for bursts.
 func (i *Instance) enlarge() {
 	i.mu.Lock()
@@ -291,11 +318,18 @@ func (i *Instance) enlarge() {
 
 // applied waits until ovs-vswitchd's cur_cfg has reached the database's next_cfg
 // (ovs-vswitchd.conf.db(5)), and reports interfaces that it could not open.
-func (i *Instance) applied(ctx context.Context, db *client) error {
+func (i *Instance) applied(ctx context.Context) error {
 	want := -1.0
 	for {
+		db, err := i.connection(ctx)
+		if err != nil {
+			return err
+		}
 		rows, err := db.Transact(ctx, database, []ovsdb.TransactOp{
 			query{Table: "Open_vSwitch", Columns: []string{"cur_cfg", "next_cfg"}}})
+		if errors.Is(err, errLost) {
+			continue // with the next one: what was committed is in its file
+		}
 		if err != nil || len(rows) != 1 {
 			return fmt.Errorf("switch database: %w", orElse(err, errNoRow))
 		}
@@ -304,15 +338,9 @@ func (i *Instance) applied(ctx context.Context, db *client) error {
 		if want < 0 {
 			want = next
 		}
-		if cur >= want {
-			return i.interfaceErrors(ctx, db)
-		}
-		i.mu.Lock()
-		failed := i.failed
-		i.mu.Unlock()
 		switch {
-		case failed != nil:
-			return failed
+		case cur >= want:
+			return i.interfaceErrors(ctx, db)
 		case ctx.Err() != nil:
 			return fmt.Errorf("ovs-vswitchd has not applied the configuration: %w", ctx.Err())
 		}
