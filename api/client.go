@@ -60,6 +60,11 @@ func (c *Client) Down(ctx context.Context, progress func(network.Event)) error {
 	return c.stream(ctx, http.MethodDelete, "/v1/network", nil, progress)
 }
 
+// Events calls report for each event from now on, until the network or ctx ends.
+func (c *Client) Events(ctx context.Context, report func(network.Event)) error {
+	return c.stream(ctx, http.MethodGet, "/v1/events", nil, report)
+}
+
 // State returns what the network is now.
 func (c *Client) State(ctx context.Context) (network.State, error) {
 	return call[network.State](ctx, c, http.MethodGet, "/v1/network", nil)

@@ -103,7 +103,9 @@ func (n *Network) startOVS(ctx context.Context) {
 			return
 		}
 		i, err := ovs.Start(ctx, ovs.Config{Dir: n.ovsDir(), UserTSO: tso, Dummy: !n.tun, Log: n.env.Log, OnRestart: func(daemon string, cause error) {
-			n.events.emit("WARN", "", fmt.Sprintf("%s ended (%v) and was started again: flow tables are empty", daemon, cause))
+			n.events.emit("WARN", "", fmt.Sprintf("%s ended (%v) and was started again", daemon, cause))
+		}, OnFailure: func(err error) {
+			n.events.emit("ERROR", "", fmt.Sprintf("Open vSwitch stays down: %v", err))
 		}})
 		ch <- result{i, err}
 	}()

@@ -112,17 +112,28 @@ func Run(ctx context.Context, c Config) (err error) {
 	stop := r.catchSignals(cancel)
 	defer stop()
 
+	var sig *SignalError
 	box, err := sandbox.Start(ctx, plan.Name)
+	if errors.As(context.Cause(ctx), &sig) && box == nil {
+		return sig
+	}
 	if err != nil {
 		return err
 	}
 	plan.Name = box.Name
 	r.client = api.Dial(box.Socket)
-	err = r.sandboxError(r.live(ctx), box)
+	go func() {
+		<-box.Done()
+		cancel(api.ErrGone)
+	}()
+	err = r.live(ctx)
+	if errors.Is(err, context.Canceled) {
+		err = context.Cause(ctx)
+	}
+	err = r.sandboxError(err, box)
 	if e := r.down(box); err == nil {
 		err = e // a network that failed in use has said why
 	}
-	var sig *SignalError
 	if errors.As(context.Cause(ctx), &sig) {
 		return sig
 	}
@@ -201,6 +212,7 @@ func (r *run) live(ctx context.Context) error {
 			return err
 		}
 	}
+	go r.client.Events(ctx, r.warn)
 	if err := r.client.Start(ctx, r.progress.Event); err != nil {
 		return err
 	}
@@ -251,6 +263,13 @@ func nodes(p *topo.Plan) []string {
 		names = append(names, c.Name)
 	}
 	return names
+}
+
+// warn tells of what has gone wrong in the network's life.
+func (r *run) warn(e network.Event) {
+	if e.Level == slog.LevelWarn.String() || e.Level == slog.LevelError.String() {
+		fmt.Fprintf(r.Err, "Warning: %s\n", e.Message)
+	}
 }
 
 func (r *run) setPrompt(on bool) {
