@@ -170,7 +170,8 @@ func controllerCommand(c topo.PlannedController, port int) []string {
 	num := strconv.Itoa(port)
 	switch c.Kind {
 	case topo.ControllerOVS:
-		return append([]string{"ovs-testcontroller", "ptcp:" + num + ":" + c.Address}, strings.Fields(c.Command)...)
+		// Its control socket would be in a directory that only root may write.
+		return append([]string{"ovs-testcontroller", "--unixctl=none", "ptcp:" + num + ":" + c.Address}, strings.Fields(c.Command)...)
 	case topo.ControllerRyu, topo.ControllerOSKen:
 		tool := "ryu-manager"
 		if c.Kind == topo.ControllerOSKen {
