@@ -123,7 +123,7 @@ func (n *Network) openChannels(sw topo.PlannedSwitch) ([]string, error) {
 		}
 		ch := channel{sw.Name, name}
 		r := control.NewRelay(control.RelayConfig{
-			Switch: sw.Name, Controller: name, Listener: l, Dial: c.dial, Log: n.env.Log,
+			Switch: sw.Name, Controller: name, Listener: l, Dial: c.dial, Log: n.env.Log, Tap: n.taps.pass,
 			OnChange: func(s control.Status) { n.channelChanged(ch, s) },
 		})
 		n.mu.Lock()

@@ -47,6 +47,7 @@ type Network struct {
 	fabric   *ns.Net       // holds Open vSwitch and all switch ports
 	nl       *netlink.Handle
 	events   events
+	taps     taps
 
 	// change serialises live changes; mu guards the fields below.
 	change sync.Mutex
