@@ -43,7 +43,7 @@ type Network struct {
 	env      Env
 	started  time.Time
 	datapath topo.Datapath // where a switch says auto
-	tun      bool          // bridges of the user datapath can have local ports
+	local    bool          // bridges of the user datapath have local ports
 	fabric   *ns.Net       // holds Open vSwitch and all switch ports
 	nl       *netlink.Handle
 	events   events
@@ -83,7 +83,7 @@ func Up(ctx context.Context, plan *topo.Plan, env Env, progress func(Event)) (*N
 		relays: map[channel]*control.Relay{}, controllers: map[string]*controller{},
 	}
 	n.plan.Name = env.Name
-	n.tun = haveTun()
+	n.local = localPorts(n.plan)
 	if err := n.build(ctx, progress); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/vishvananda/netlink"
@@ -35,6 +36,14 @@ func (n *Network) usable(sw topo.PlannedSwitch) error {
 	if sw.Datapath == topo.DatapathAFXDP && n.env.Rootless {
 		return fmt.Errorf("switch %s: AF_XDP ports need root: take datapath=user", sw.Name)
 	}
+	if sw.Local && n.portDatapath(sw.Name) != topo.DatapathKernel {
+		if err := unix.Access("/dev/net/tun", unix.R_OK|unix.W_OK); err != nil {
+			return fmt.Errorf("switch %s: a local port needs /dev/net/tun (%w): `sudo chmod 666 /dev/net/tun`, or leave local out", sw.Name, err)
+		}
+		if !n.local {
+			return fmt.Errorf("switch %s: the network was started without local ports: leave local out", sw.Name)
+		}
+	}
 	for _, i := range sw.Interfaces {
 		l := n.linkOf(i)
 		if l == nil || l.Driver != topo.LinkPatch {
@@ -47,10 +56,10 @@ func (n *Network) usable(sw topo.PlannedSwitch) error {
 	return nil
 }
 
-// haveTun says whether this process may open /dev/net/tun, which the user datapath makes
-// the local ports of bridges with. Distributions let everybody; some containers nobody.
-func haveTun() bool {
-	return unix.Access("/dev/net/tun", unix.R_OK|unix.W_OK) == nil
+// localPorts says whether bridges of the user datapath have a device each, as a switch of
+// the plan asks for. All have or none: patches join bridges of one kind.
+func localPorts(plan *topo.Plan) bool {
+	return slices.ContainsFunc(plan.Switches, func(sw topo.PlannedSwitch) bool { return sw.Local })
 }
 
 func (n *Network) linkOf(i topo.Interface) *topo.PlannedLink {
@@ -102,7 +111,7 @@ func (n *Network) startOVS(ctx context.Context) {
 			ch <- result{nil, err}
 			return
 		}
-		i, err := ovs.Start(ctx, ovs.Config{Dir: n.ovsDir(), UserTSO: tso, Dummy: !n.tun, Log: n.env.Log, OnRestart: func(daemon string, cause error) {
+		i, err := ovs.Start(ctx, ovs.Config{Dir: n.ovsDir(), UserTSO: tso, Dummy: !n.local, Log: n.env.Log, OnRestart: func(daemon string, cause error) {
 			n.events.emit("WARN", "", fmt.Sprintf("%s ended (%v) and was started again", daemon, cause))
 		}, OnFailure: func(err error) {
 			n.events.emit("ERROR", "", fmt.Sprintf("Open vSwitch stays down: %v", err))
@@ -129,7 +138,7 @@ func (n *Network) startSwitches(ctx context.Context, switches []topo.PlannedSwit
 		if err != nil {
 			return err
 		}
-		bridges = append(bridges, node.OVSBridge(sw, n.portDatapath(sw.Name), n.tun, n.ovsPorts(sw), targets))
+		bridges = append(bridges, node.OVSBridge(sw, n.portDatapath(sw.Name), n.local, n.ovsPorts(sw), targets))
 	}
 	if len(bridges) > 0 {
 		if err := n.ovs.AddBridges(ctx, bridges...); err != nil {

@@ -17,9 +17,9 @@ type OVSPort struct {
 	Peer string // device of the other end of a patch; empty for a device that exists
 }
 
-// OVSBridge describes a switch to Open vSwitch. datapath is the one in force; tun says
-// that bridges of the user datapath can have a device of their own.
-func OVSBridge(sw topo.PlannedSwitch, datapath topo.Datapath, tun bool, ports []OVSPort, controllers []string) ovs.Bridge {
+// OVSBridge describes a switch to Open vSwitch. datapath is the one in force; local says
+// that bridges of the user datapath have a device of their own.
+func OVSBridge(sw topo.PlannedSwitch, datapath topo.Datapath, local bool, ports []OVSPort, controllers []string) ovs.Bridge {
 	b := ovs.Bridge{
 		Name: sw.Device, DPID: sw.DPID, Protocols: sw.Protocols, FailMode: sw.FailMode,
 		Datapath: ovs.DatapathUser, STP: sw.STP, Controllers: controllers,
@@ -27,7 +27,7 @@ func OVSBridge(sw topo.PlannedSwitch, datapath topo.Datapath, tun bool, ports []
 	switch {
 	case datapath == topo.DatapathKernel:
 		b.Datapath = ovs.DatapathKernel
-	case !tun:
+	case !local:
 		b.Datapath = ovs.DatapathDummy
 	}
 	for _, p := range ports {

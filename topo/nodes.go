@@ -152,6 +152,7 @@ func (g *growth) planSwitch(s Switch) (p PlannedSwitch, errs []error) {
 		FailMode:    s.FailMode,
 		Datapath:    s.Datapath,
 		STP:         s.STP,
+		Local:       s.Local,
 		Controllers: append([]string{}, s.Controllers...),
 		Interfaces:  []Interface{},
 		ListenPort:  s.ListenPort,

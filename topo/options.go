@@ -322,6 +322,7 @@ func ParseSwitch(text string) (Switch, error) {
 	if s.Driver != DriverLinux {
 		setters = append(setters,
 			setter{"protocols", setProtocol},
+			setter{"local", setBool(&s.Local)},
 			setter{"datapath", setString(&s.Datapath, DatapathAuto, DatapathKernel, DatapathUser, DatapathAFXDP)},
 			setter{"dpid", func(value string) (err error) {
 				s.DPID, err = strconv.ParseUint(strings.TrimPrefix(strings.ToLower(value), "0x"), 16, 64)

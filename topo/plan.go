@@ -48,6 +48,7 @@ type PlannedSwitch struct {
 	FailMode    string       `json:"failMode"` // empty for lxbr
 	Datapath    Datapath     `json:"datapath"` // empty for lxbr
 	STP         bool         `json:"stp,omitempty"`
+	Local       bool         `json:"local,omitempty"`
 	Controllers []string     `json:"controllers"` // names; empty for none
 	Interfaces  []Interface  `json:"interfaces"`  // by Port
 	ListenPort  int          `json:"listenPort,omitempty"`

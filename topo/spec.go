@@ -91,6 +91,10 @@ type Switch struct {
 	FailMode string   `json:"failMode,omitempty"`
 	Datapath Datapath `json:"datapath,omitempty"` // default auto
 	STP      bool     `json:"stp,omitempty"`
+	// Local gives an Open vSwitch switch of the user datapath a device of its own name, its
+	// local port, which one of the kernel datapath always has. It needs /dev/net/tun
+	// and costs 100 ms at the start.
+	Local bool `json:"local,omitempty"`
 	// Controllers names the controllers of this switch; nil means all, an empty
 	// slice none.
 	Controllers []string `json:"controllers,omitzero"`

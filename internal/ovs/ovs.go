@@ -39,8 +39,9 @@ const (
 type Config struct {
 	// Dir holds all files: database, sockets, logs. It must exist.
 	Dir string
-	// Dummy leaves the local ports of bridges of the user datapath without devices: for
-	// where /dev/net/tun cannot be opened. The bridges' datapath must be DatapathDummy.
+	// Dummy leaves the local ports of bridges of the user datapath without devices, which
+	// saves a tap each and 100 ms of ovs-vswitchd's start (it measures the clock's rate
+	// for statistics). The bridges' datapath must be DatapathDummy.
 	Dummy bool
 	// UserTSO lets the user datapath pass segments of up to 64 KiB between ports.
 	UserTSO bool
