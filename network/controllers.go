@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"runtime/debug"
 	"sort"
 	"strconv"
 	"time"
@@ -54,6 +55,7 @@ func (n *Network) Start(ctx context.Context, progress func(Event)) error {
 		p.done(sw.Name)
 	}
 	n.isUp = true
+	go debug.FreeOSMemory() // building took more than running does
 	p.stage(StageReady)
 	return nil
 }

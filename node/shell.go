@@ -332,8 +332,14 @@ func (b *bash) drain(w io.Writer) {
 	}
 }
 
-// prepare sets the terminal up for a command.
+// prepare sets the terminal up for a command, and drops what was typed for the one
+// before and not read by it.
 func (b *bash) prepare(c Command) error {
+	slave, _, errno := unix.Syscall(unix.SYS_IOCTL, b.master.Fd(), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY)
+	if errno == 0 {
+		unix.IoctlSetInt(int(slave), unix.TCFLSH, unix.TCIFLUSH)
+		unix.Close(int(slave))
+	}
 	t, err := unix.IoctlGetTermios(int(b.master.Fd()), unix.TCGETS)
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -193,12 +194,7 @@ func (r *run) sandboxError(err error, box *sandbox.Sandbox) error {
 
 // live takes the network from its building to the last command.
 func (r *run) live(ctx context.Context) error {
-	quiet := io.Discard
-	out := r.Err
-	if r.Quiet {
-		out = quiet
-	}
-	r.progress = shell.NewProgress(out, r.Dialect, r.plan)
+	r.progress = r.newProgress(r.plan)
 	sh := shell.New(shell.Config{
 		Client: r.client, Dialect: r.Dialect, In: r.In, Out: r.Out, Err: r.Err,
 		JSON: r.JSON, HistoryFile: historyFile(r.Dialect), Log: r.Log,
@@ -235,6 +231,7 @@ func (r *run) live(ctx context.Context) error {
 	}
 	if len(r.Tests) == 0 {
 		r.setPrompt(true)
+		go debug.FreeOSMemory() // of the plan's making: a person has come to stay
 		err := sh.Run(ctx)
 		r.setPrompt(false)
 		if err != nil {
@@ -324,10 +321,21 @@ func (r *run) waitConnected(ctx context.Context) error {
 	return nil
 }
 
+func (r *run) newProgress(plan *topo.Plan) *shell.Progress {
+	if r.Quiet {
+		return shell.NewProgress(io.Discard, r.Dialect, plan)
+	}
+	return shell.NewProgress(r.Err, r.Dialect, plan)
+}
+
 // down takes the network down, with a time of its own.
 func (r *run) down(box *sandbox.Sandbox) error {
 	ctx, cancel := context.WithTimeout(context.Background(), downTimeout)
 	defer cancel()
+	// What goes down is what there is now, after live changes.
+	if state, err := r.client.State(ctx); err == nil {
+		r.progress = r.newProgress(state.Plan)
+	}
 	err := r.client.Down(ctx, func(e network.Event) {
 		// A failed build has no transcript of an end.
 		if r.progress != nil {
