@@ -1,0 +1,100 @@
+# weft: make demo shows it, make test tests it; both do their own set-up on Debian.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+
+GO     ?= go
+PREFIX ?= /usr/local
+
+# What weft runs, and what its tests run besides.
+PACKAGES      := openvswitch-switch
+TEST_PACKAGES := $(PACKAGES) openvswitch-testcontroller iproute2 iputils-ping nftables procps uidmap slirp4netns gcc libc6-dev
+
+# Tests of packages that build networks, and of all others, which -race watches.
+KERNEL := ./e2e ./internal/probe
+PURE    = $(filter-out $(shell $(GO) list $(KERNEL)),$(shell $(GO) list ./...))
+
+# Fuzz targets, each for FUZZTIME: PACKAGE:TARGET.
+FUZZTIME ?= 5s
+FUZZ     := ./topo:FuzzGenerate ./topo:FuzzPlan ./topo:FuzzParseController ./control:FuzzReader ./control:FuzzController \
+	./shell:FuzzLine ./internal/probe:FuzzEcho ./cmd/weft:FuzzOptparse
+
+.PHONY: build
+build: ## compile bin/weft
+	$(GO) build -o bin/weft ./cmd/weft
+
+.PHONY: demo
+demo: ## install what is missing, compile, and ping through a tree of switches
+	@$(call install,$(PACKAGES))
+	@$(MAKE) --no-print-directory build
+	bin/weft --topo tree,2,2 --test pingall
+	@echo "Now try it yourself: bin/weft --topo tree,2,2"
+
+.PHONY: install
+install: build ## install weft, mn, manual page and completions below PREFIX
+	install -D -m 755 bin/weft $(DESTDIR)$(PREFIX)/bin/weft
+	ln -sf weft $(DESTDIR)$(PREFIX)/bin/mn
+	install -D -m 644 man/weft.1 $(DESTDIR)$(PREFIX)/share/man/man1/weft.1
+	ln -sf weft.1 $(DESTDIR)$(PREFIX)/share/man/man1/mn.1
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	bin/weft completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/weft
+	bin/weft completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_weft
+	bin/weft completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/weft.fish
+
+.PHONY: test
+test: ## install what is missing, then run all checks and tests, with a summary at the end
+	@$(call install,$(TEST_PACKAGES))
+	@mkdir -p bin; start=$$SECONDS; status=passed; \
+	$(MAKE) --no-print-directory lint unit kernel fuzz 2>&1 | tee bin/test.log || status=FAILED; \
+	echo "weft: tests $$status: $$(grep -c '^ok ' bin/test.log) ok, $$(grep -c '^FAIL	' bin/test.log) failed, in $$((SECONDS-start)) s; all output is in bin/test.log"; \
+	[ $$status = passed ]
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck
+	@echo "== gofmt, go vet, staticcheck"
+	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go' 2>/dev/null || find . -name '*.go')); [ -z "$$unformatted" ] || { echo "not formatted: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+.PHONY: unit
+unit: ## tests that need no privileges, under the race detector
+	@echo "== tests without a network, with -race"
+	CGO_ENABLED=1 $(GO) test -race -timeout 4m $(PURE)
+
+.PHONY: kernel
+kernel: ## tests that build networks: as root, also as an ordinary user
+	@echo "== tests that build networks"
+	$(GO) test -timeout 9m $(KERNEL)
+
+.PHONY: fuzz
+fuzz: ## every fuzz target, FUZZTIME each
+	@echo "== fuzzing, $(FUZZTIME) each"
+	@for f in $(FUZZ); do \
+		out=$$($(GO) test -run '^$$' -fuzz "^$${f#*:}$$" -fuzztime $(FUZZTIME) "$${f%:*}" 2>&1) || { echo "$$out"; exit 1; }; \
+		echo "$$(tail -n 1 <<<"$$out") $${f#*:}"; \
+	done
+
+.PHONY: bench
+bench: build ## measure against Mininet, if it is installed; as root
+	$(GO) run ./bench
+
+.PHONY: man
+man: ## renew man/weft.1 and the golden files of the command line
+	$(GO) test ./cmd/weft -update
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+# install installs those of the Debian packages $(1) that are missing.
+define install
+missing=$$(for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+if [ -z "$$missing" ]; then :; \
+elif ! command -v apt-get >/dev/null; then echo "this is not Debian; install what these packages hold: "$$missing >&2; \
+elif [ $$(id -u) != 0 ]; then echo "install these first: sudo apt-get install "$$missing >&2; exit 1; \
+else apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing </dev/null; fi
+endef

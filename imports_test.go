@@ -1,0 +1,155 @@
+// Package weft_test holds the rules of the repository that the compiler does not: which
+// package may import which, and that each says what it is for.
+package weft_test
+
+import (
+	"go/ast"
+	"go/build"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// arrows says which packages of weft a package may import; they point down.
+//
+//	cmd ─► session ─► shell ─► api ─► network ─► node, link, control, … ─► internal
+//	  └───────┴─────────┴───────┴────────┴─────────────┴───────────────────► topo
+func arrows() map[string][]string {
+	bottom := []string{"topo", "internal/"}
+	return map[string][]string{
+		"cmd/weft": {"session", "shell", "api", "network", "topo", "internal/doctor", "internal/sandbox"},
+		"session":  {"shell", "api", "network", "topo", "internal/sandbox"},
+		"shell":    {"api", "network", "topo"},
+		"api":      {"network", "node", "topo"},
+		"network":  {"node", "link", "control", "capture", "dpdkhost", "topo", "internal/"},
+		"node":     bottom, // not link: network joins them
+		"link":     bottom, // not node
+		"control":  bottom,
+		"topo":     nil,
+		// Outsiders use the program, not its packages.
+		"bench": nil,
+		"e2e":   nil,
+		".":     nil,
+		// Each of these stands alone.
+		"internal/doctor":  nil,
+		"internal/ns":      nil,
+		"internal/ovs":     nil,
+		"internal/probe":   nil,
+		"internal/sandbox": nil,
+	}
+}
+
+const module = "weft"
+
+// packages calls f for each directory that holds Go files.
+func packages(t *testing.T, f func(dir string, p *build.Package)) {
+	t.Helper()
+	found := 0
+	err := filepath.WalkDir(".", func(dir string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		if name := d.Name(); name == "testdata" || name == "bin" || dir != "." && strings.HasPrefix(name, ".") {
+			return fs.SkipDir
+		}
+		p, err := build.ImportDir(dir, 0)
+		if _, none := err.(*build.NoGoError); none && len(p.TestGoFiles)+len(p.XTestGoFiles) == 0 {
+			return nil
+		} else if err != nil && !none {
+			return err
+		}
+		found++
+		f(dir, p)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found < 10 {
+		t.Fatalf("only %d packages found", found)
+	}
+}
+
+// allowed reports whether list has name, or a directory above it that ends in "/".
+func allowed(list []string, name string) bool {
+	return slices.ContainsFunc(list, func(a string) bool {
+		return a == name || strings.HasSuffix(a, "/") && strings.HasPrefix(name, a)
+	})
+}
+
+func TestImports(t *testing.T) {
+	table := arrows()
+	packages(t, func(dir string, p *build.Package) {
+		may, known := table[dir]
+		if !known {
+			t.Errorf("%s is not in the table of arrows: say there what it may import", dir)
+			return
+		}
+		imports := p.Imports
+		if len(p.GoFiles) == 0 {
+			imports = append(p.TestImports, p.XTestImports...)
+		}
+		for _, path := range imports {
+			name, ours := strings.CutPrefix(path, module+"/")
+			if ours && !allowed(may, name) {
+				t.Errorf("%s imports %s: it may import %s", dir, name, strings.Join(may, ", "))
+			}
+		}
+	})
+}
+
+// topo is values: the same specification gives the same plan on every machine.
+func TestTopoTouchesNoMachine(t *testing.T) {
+	p, err := build.ImportDir("topo", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range p.Imports {
+		first, _, _ := strings.Cut(path, "/")
+		touches := slices.Contains([]string{"os", "net", "syscall", "unsafe", "log", "runtime", "plugin"}, first) && path != "net/netip"
+		if strings.Contains(first, ".") || touches {
+			t.Errorf("topo imports %s", path)
+		}
+	}
+}
+
+// Every package says in its comment what it is for. Nothing runs before main, and no
+// package is called util.
+func TestPackages(t *testing.T) {
+	packages(t, func(dir string, p *build.Package) {
+		if strings.Contains(p.Name, "util") || strings.Contains(p.Name, "common") || strings.Contains(p.Name, "helper") {
+			t.Errorf("package %s: name it after what it is for", p.Name)
+		}
+		hasComment := false
+		files := slices.Concat(p.GoFiles, p.TestGoFiles, p.XTestGoFiles)
+		for _, name := range files {
+			path := filepath.Join(dir, name)
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, err := parser.ParseFile(token.NewFileSet(), path, text, parser.ParseComments)
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			isTest := strings.HasSuffix(name, "_test.go")
+			if f.Doc != nil && (!isTest || len(p.GoFiles) == 0) {
+				hasComment = true
+			}
+			for _, d := range f.Decls {
+				if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && fn.Name.Name == "init" {
+					t.Errorf("%s has an init function: importing weft must have no effect", path)
+				}
+			}
+		}
+		if !hasComment {
+			t.Errorf("%s has no package comment", dir)
+		}
+	})
+}
