@@ -151,10 +151,10 @@ func (m *machine) kernelFeatures() []Check {
 		effect string
 	}{
 		{Check{ID: "veth", Title: "veth links", Required: true}, Missing, "weft cannot build networks here"},
-		{Check{ID: "tun", Title: "TUN/TAP"}, Missing, "no links with impairments in user space"},
+		{Check{ID: "tun", Title: "TUN/TAP"}, Missing, "no local ports of switches that forward in user space (local=1), no NAT without root"},
 		{Check{ID: "bridge", Title: "Linux bridge"}, Missing, "no switches of kind lxbr"},
-		{Check{ID: "netem", Title: "netem"}, Warn, "links with delay or loss are carried by weft in user space"},
-		{Check{ID: "htb", Title: "HTB"}, Warn, "links with a rate are carried by weft in user space"},
+		{Check{ID: "netem", Title: "netem"}, Warn, "no matter yet: links of this version have no delay or loss"},
+		{Check{ID: "htb", Title: "HTB"}, Warn, "no matter yet: links of this version have no rate"},
 	} {
 		a := m.has(f.ID)
 		switch {
@@ -274,7 +274,7 @@ func (m *machine) rootlessNAT() Check {
 
 func (m *machine) cgroups() Check {
 	c := Check{ID: "cgroup", Title: "control groups"}
-	const none = "hosts have no CPU limits"
+	const none = "no matter yet: this version sets no CPU limits"
 	if v2 := m.tree.read("sys/fs/cgroup/cgroup.controllers"); v2 != "" {
 		if !strings.Contains(" "+v2+" ", " cpu ") {
 			return c.lacks(Warn, "v2 without cpu: "+v2, none, "")
@@ -322,7 +322,7 @@ func (m *machine) hugepages() Check {
 		free += idle
 		sizes = append(sizes, fmt.Sprintf("%s: %d of %d free", byteSize(kb), idle, total))
 	}
-	const effect = "DPDK hosts use ordinary memory, which is slower and has no hardware NICs"
+	const effect = "no matter yet: this version has no DPDK hosts"
 	switch {
 	case len(sizes) == 0:
 		return c.lacks(Warn, "this kernel has none", effect, "")
@@ -341,7 +341,7 @@ func byteSize(kb int) string {
 
 func (m *machine) vfio() Check {
 	c := Check{ID: "vfio", Title: "VFIO"}
-	const effect = "DPDK hosts have virtual interfaces, no hardware NICs"
+	const effect = "no matter yet: this version has no DPDK hosts"
 	groups := len(m.tree.list("sys/kernel/iommu_groups"))
 	here := m.tree.exists("dev/vfio/vfio")
 	state := m.kernel.module("vfio_pci", "CONFIG_VFIO_PCI")
