@@ -61,6 +61,7 @@ type Network struct {
 	running     map[string]bool // switches
 	relays      map[channel]*control.Relay
 	controllers map[string]*controller
+	listeners   map[string]net.Listener // of switches, in the user's namespaces
 	uplinks     []*sandbox.Uplink
 	builtin     *control.Controller // nil if no controller is of that kind
 	isUp        bool
@@ -80,7 +81,7 @@ func Up(ctx context.Context, plan *topo.Plan, env Env, progress func(Event)) (*N
 	n := &Network{
 		env: env, plan: plan.Clone(), started: time.Now(),
 		hosts: map[string]*node.Host{}, shells: map[string]*node.Shell{}, running: map[string]bool{},
-		relays: map[channel]*control.Relay{}, controllers: map[string]*controller{},
+		relays: map[channel]*control.Relay{}, controllers: map[string]*controller{}, listeners: map[string]net.Listener{},
 	}
 	n.plan.Name = env.Name
 	n.local = localPorts(n.plan)
@@ -338,11 +339,15 @@ func (n *Network) Close() error {
 	n.closed = true
 	uplinks := n.uplinks
 	relays, controllers, hosts, shells := n.relays, n.controllers, n.hosts, n.shells
+	listeners := n.listeners
 	sw, ready := n.ovs, n.ovsReady
 	n.mu.Unlock()
 	var errs []error
 	for _, r := range relays {
 		errs = append(errs, r.Close())
+	}
+	for _, l := range listeners {
+		errs = append(errs, l.Close())
 	}
 	var wg sync.WaitGroup
 	for _, c := range controllers {

@@ -145,6 +145,11 @@ func (n *Network) startSwitches(ctx context.Context, switches []topo.PlannedSwit
 			return fmt.Errorf("start switches: %w", err)
 		}
 	}
+	for _, sw := range switches {
+		if err := n.listen(ctx, sw); err != nil {
+			return err
+		}
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, sw := range switches {
@@ -206,7 +211,8 @@ func (n *Network) stopSwitch(ctx context.Context, sw topo.PlannedSwitch) error {
 	n.mu.Lock()
 	delete(n.running, sw.Name)
 	n.mu.Unlock()
-	return n.closeChannels(func(ch channel) bool { return ch.Switch == sw.Name })
+	return errors.Join(n.unlisten(sw.Name),
+		n.closeChannels(func(ch channel) bool { return ch.Switch == sw.Name }))
 }
 
 // closeChannels ends the control channels that match.
