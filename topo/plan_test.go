@@ -612,3 +612,27 @@ func BenchmarkAddHost(b *testing.B) {
 		}
 	}
 }
+
+func TestListenPorts(t *testing.T) {
+	p := mustPlan(t, Spec{Switches: []Switch{{Name: "s1", ListenPort: 6654}, {Name: "s2"}}})
+	if p.Switches[0].ListenPort != 6654 || p.Switches[1].ListenPort != 0 {
+		t.Errorf("ports: %+v", p.Switches)
+	}
+	for _, test := range []struct {
+		add  Switch
+		want string
+	}{
+		{Switch{Name: "s3", ListenPort: 6654}, "switch s3: the listening port 6654 is already that of switch s1; write another or leave it out"},
+		{Switch{Name: "s3", ListenPort: 65536}, "switch s3: the listening port 65536 is not from 0 to 65535"},
+	} {
+		if _, err := p.AddSwitch(test.add); err == nil || err.Error() != test.want {
+			t.Errorf("AddSwitch(%+v): %v, want %s", test.add, err, test.want)
+		}
+	}
+	if err := p.RemoveNode("s1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.AddSwitch(Switch{Name: "s3", ListenPort: 6654}); err != nil {
+		t.Errorf("the port of a removed switch is taken: %v", err)
+	}
+}
