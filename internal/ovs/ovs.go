@@ -111,15 +111,15 @@ func (i *Instance) path(name string) string { return filepath.Join(i.cfg.Dir, na
 func (i *Instance) remote() string { return "unix:" + i.path("db.sock") }
 
 func serverArgs(i *Instance) []string {
-	return []string{"ovsdb-server", i.path("conf.db"), "--remote=p" + i.remote(),
-		"--unixctl=" + i.path("ovsdb-server.ctl"), "--log-file=" + i.path("ovsdb-server.log"), "-vconsole:emer", "-vsyslog:off", "--no-chdir"}
+	return []string{"ovsdb-server", "-vconsole:emer", "-vsyslog:off", i.path("conf.db"), "--remote=p" + i.remote(),
+		"--unixctl=" + i.path("ovsdb-server.ctl"), "--log-file=" + i.path("ovsdb-server.log"), "--no-chdir"}
 }
 
 func vswitchArgs(i *Instance) []string {
 	// The control socket's usual name has the PID in it; ovs-appctl -t finds this one by
 	// the pidfile.
-	args := []string{"ovs-vswitchd", i.remote(), "--pidfile=" + i.path("ovs-vswitchd.pid"),
-		"--log-file=" + i.path("ovs-vswitchd.log"), "-vconsole:emer", "-vsyslog:off", "--no-chdir"}
+	args := []string{"ovs-vswitchd", "-vconsole:emer", "-vsyslog:off", i.remote(), "--pidfile=" + i.path("ovs-vswitchd.pid"),
+		"--log-file=" + i.path("ovs-vswitchd.log"), "--no-chdir"}
 	if i.cfg.Dummy {
 		args = append(args, "--enable-dummy")
 	}
