@@ -160,7 +160,7 @@ func StartController(ctx context.Context, c topo.PlannedController, broker *sand
 	go p.read()
 	if err := p.await(ctx); err != nil {
 		p.Close()
-		return nil, fmt.Errorf("%s: %w", strings.Join(argv, " "), err)
+		return nil, fmt.Errorf("%s: %w", strings.TrimSpace(string(c.Kind)+" "+c.Command), err)
 	}
 	return p, nil
 }
@@ -170,16 +170,37 @@ func controllerCommand(c topo.PlannedController, port int) []string {
 	num := strconv.Itoa(port)
 	switch c.Kind {
 	case topo.ControllerOVS:
-		// Its control socket would be in a directory that only root may write.
-		return append([]string{"ovs-testcontroller", "--unixctl=none", "ptcp:" + num + ":" + c.Address}, strings.Fields(c.Command)...)
+		// Its control socket would be in a directory that only root may write, and what it
+		// says in OpenFlow 1.5 is often refused (Open vSwitch 3.1: OFPBMC_BAD_MASK).
+		return append([]string{"ovs-testcontroller", "--unixctl=none",
+			"--protocols=OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14", "ptcp:" + num + ":" + c.Address}, strings.Fields(c.Command)...)
 	case topo.ControllerRyu, topo.ControllerOSKen:
-		tool := "ryu-manager"
+		tool := []string{"ryu-manager"}
 		if c.Kind == topo.ControllerOSKen {
-			tool = "osken-manager"
+			tool = osKenManager()
 		}
-		return append([]string{tool, "--ofp-listen-host", c.Address, "--ofp-tcp-listen-port", num}, strings.Fields(c.Command)...)
+		return append(append(tool, "--ofp-listen-host", c.Address, "--ofp-tcp-listen-port", num), strings.Fields(c.Command)...)
 	}
 	return []string{"/bin/sh", "-c", strings.ReplaceAll(c.Command, "{port}", num)}
+}
+
+// osKenManager is what runs os-ken's apps: its own program, which newer versions (4.0)
+// lack, or what that did.
+func osKenManager() []string {
+	if _, err := exec.LookPath("osken-manager"); err == nil {
+		return []string{"osken-manager"}
+	}
+	return []string{"python3", "-c", `
+import sys
+try:
+    from os_ken.base.app_manager import AppManager
+    from os_ken import cfg
+except ModuleNotFoundError as e:
+    sys.exit("%s: pip install os-ken" % e)
+cfg.CONF.register_cli_opts([cfg.MultiStrOpt("app", positional=True)])
+cfg.CONF(args=sys.argv[1:], project="os_ken")
+AppManager.run_apps(cfg.CONF.app)
+`}
 }
 
 func installHint(kind topo.ControllerKind) string {
