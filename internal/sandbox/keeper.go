@@ -42,7 +42,7 @@ type Sandbox struct {
 func Start(ctx context.Context, name string) (*Sandbox, error) {
 	state, err := claim(name)
 	if err != nil {
-		return nil, err
+		return nil, advise(err)
 	}
 	s := &Sandbox{
 		Name: state.name, Socket: filepath.Join(state.path, socketFile),
@@ -51,10 +51,30 @@ func Start(ctx context.Context, name string) (*Sandbox, error) {
 	if err := s.start(ctx); err != nil {
 		removeState(int(state.base.Fd()), state.name)
 		state.close()
-		return nil, err
+		return nil, advise(err)
 	}
 	go s.wait()
 	return s, nil
+}
+
+// advise adds what to do to an error that comes from a limit of the system's or from the
+// place of the state directory.
+func advise(err error) error {
+	elsewhere := ""
+	if os.Geteuid() != 0 {
+		elsewhere = ", or set XDG_RUNTIME_DIR to another directory of yours"
+	}
+	switch {
+	case errors.Is(err, unix.EMFILE):
+		return fmt.Errorf("%w: raise the limit with `ulimit -n`", err)
+	case errors.Is(err, unix.ENFILE):
+		return fmt.Errorf("%w: raise the limit with `sysctl fs.file-max`", err)
+	case errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT):
+		return fmt.Errorf("%w: free some space or files there (df, df -i)%s", err, elsewhere)
+	case errors.Is(err, unix.EROFS), errors.Is(err, os.ErrPermission) && elsewhere != "":
+		return fmt.Errorf("%w: make it writable%s", err, elsewhere)
+	}
+	return err
 }
 
 func (s *Sandbox) start(ctx context.Context) (err error) {
@@ -150,9 +170,9 @@ func (s *Sandbox) start(ctx context.Context) (err error) {
 func startError(err error, rootless bool) error {
 	switch {
 	case rootless && (errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EUSERS)):
-		return fmt.Errorf("this system does not let user %d make user namespaces (%w): run weft as root, or see `weft doctor`", os.Getuid(), err)
+		return fmt.Errorf("this system does not let user %d make user namespaces (%v): run weft as root, or see `weft doctor`", os.Getuid(), err)
 	case errors.Is(err, unix.EPERM):
-		return fmt.Errorf("root may not make namespaces here (%w), as in an unprivileged container: run weft with --privileged or as an ordinary user", err)
+		return fmt.Errorf("root may not make namespaces here (%v), as in an unprivileged container: run weft with --privileged or as an ordinary user", err)
 	}
 	return fmt.Errorf("start the sandbox: %w", err)
 }
