@@ -21,8 +21,9 @@ type RelayConfig struct {
 	// soon after ctx ends.
 	Dial func(ctx context.Context) (net.Conn, error)
 	// Tap, if not nil, is called for every message before it is passed on, in the
-	// order of each direction; the two directions call it concurrently. It must
-	// not block nor keep Data.
+	// order of each direction; the two directions call it concurrently. It is also
+	// called when a connection opens, before its first message, and when it has
+	// closed, after its last. It must not block nor keep Data.
 	Tap func(TapMessage)
 	Log *slog.Logger // nil: no log
 	// OnChange, if not nil, is called with each new Status, one at a time. It must
@@ -30,13 +31,31 @@ type RelayConfig struct {
 	OnChange func(Status)
 }
 
-// A TapMessage is a message that passes a relay.
+// A TapMessage is a message that passes a relay, or the beginning or the end of the
+// connection that messages pass on, which has no Data.
 type TapMessage struct {
 	Time               time.Time
 	Switch, Controller string
-	FromSwitch         bool
-	Data               Message
+	// Conn counts the connections between the two, from 1. Local and Remote are the
+	// addresses of the one to the controller; they are not TCP's if the controller is
+	// the built-in one.
+	Conn          int
+	Local, Remote net.Addr
+	Event         TapEvent
+	// FromSwitch says who sent the message or closed the connection.
+	FromSwitch bool
+	Data       Message
 }
+
+// A TapEvent says what a TapMessage is about.
+type TapEvent int
+
+// What a TapMessage may be about.
+const (
+	TapData TapEvent = iota
+	TapOpened
+	TapClosed
+)
 
 // A Status is what a control channel is at a moment.
 type Status struct {
@@ -65,6 +84,8 @@ const (
 	reasonNoSwitch = "the switch has not connected yet"
 	reasonCut      = "the channel is cut"
 	reasonClosed   = "the channel is closed"
+	reasonDiverted = "the switch is given another controller"
+	reasonNoHello  = "no HELLO from the controller"
 )
 
 // A Relay carries the control channel of one switch to one controller. The switch
@@ -75,20 +96,23 @@ const (
 //	    ▲                │ ▲ retry          │                   │ FEATURES_REPLY
 //	    └────────────────┴─┴─── one side ends, SetDown ─────────┴──► connected
 //
-// A direction holds at most one read buffer: a peer that does not read stops the
-// other.
+// A direction holds at most one read buffer, or what a Shape says: a peer that does not
+// read stops the other.
 type Relay struct {
 	cfg    RelayConfig
 	log    *slog.Logger
 	hello  time.Duration // helloTimeout
 	cancel context.CancelFunc
 	done   chan struct{} // closed when all goroutines have ended
+	lanes  [2]lane       // by Direction
 
 	changes sync.Mutex // orders the calls of OnChange; taken before mu
 	mu      sync.Mutex
 	status  Status
 	current *session
+	conns   int // connections to the controller so far
 	down    bool
+	divert  func(context.Context) (net.Conn, error) // see SetDial
 }
 
 // NewRelay starts a Relay.
@@ -138,6 +162,33 @@ func (r *Relay) SetDown(down bool) {
 	case !down && was:
 		r.set(nil, Status{Reason: reasonNoSwitch})
 	}
+}
+
+// IsDown reports whether the channel is cut.
+func (r *Relay) IsDown() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.down
+}
+
+// SetDial makes the relay reach another controller than the configured one, nil that one
+// again. It ends the connections: the switch makes a new one.
+func (r *Relay) SetDial(dial func(ctx context.Context) (net.Conn, error)) {
+	r.mu.Lock()
+	r.divert = dial
+	r.mu.Unlock()
+	r.leave(reasonDiverted)
+}
+
+// dial makes a connection to the controller that the switch is to have.
+func (r *Relay) dial(ctx context.Context) (net.Conn, error) {
+	r.mu.Lock()
+	dial := r.divert
+	r.mu.Unlock()
+	if dial == nil {
+		dial = r.cfg.Dial
+	}
+	return dial(ctx)
 }
 
 // Close ends the channel and waits until nothing of the relay runs.
@@ -256,6 +307,7 @@ type session struct {
 	relay  *Relay
 	cancel context.CancelFunc
 	sw     net.Conn
+	tapped TapMessage // what all messages of the connection have in common
 
 	mu        sync.Mutex // what the messages said so far
 	hellos    [2]*Hello  // by side
@@ -282,6 +334,9 @@ func (s *session) run(ctx context.Context) {
 	fromSwitch := NewReader(s.sw)
 	ctl, held, err := s.dial(ctx, fromSwitch)
 	if ctl != nil {
+		if s.relay.Status().Reason == reasonNoSwitch {
+			s.relay.set(s, Status{Reason: reasonNoHello})
+		}
 		err = s.carry(ctx, ctl, fromSwitch, held)
 	}
 	if err == nil || ctx.Err() != nil {
@@ -290,7 +345,11 @@ func (s *session) run(ctx context.Context) {
 	s.mu.Lock()
 	reason := s.verdict
 	s.mu.Unlock()
-	if reason == "" {
+	switch {
+	case reason != "":
+	case ctl != nil && err == closedError{switchSide} && !s.greeted(controllerSide):
+		reason = reasonNoHello // and the switch lost patience first
+	default:
 		reason = err.Error()
 	}
 	s.relay.set(s, Status{Reason: reason})
@@ -321,7 +380,7 @@ func (s *session) dial(ctx context.Context, fromSwitch *Reader) (net.Conn, []byt
 	var failed error
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
 		dctx, cancelDial := context.WithTimeout(ctx, dialTimeout)
-		ctl, err := s.relay.cfg.Dial(dctx)
+		ctl, err := s.relay.dial(dctx)
 		cancelDial()
 		if err == nil {
 			s.sw.SetReadDeadline(time.Now()) // stops the goroutine above
@@ -370,61 +429,115 @@ func dialReason(err error) string {
 
 // carry passes messages both ways until one side ends, and returns why.
 func (s *session) carry(ctx context.Context, ctl net.Conn, fromSwitch *Reader, held []byte) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	stop := context.AfterFunc(ctx, func() { ctl.Close() })
 	defer stop()
-	ended := make(chan error, 2)
-	go func() { ended <- s.pump(switchSide, s.sw, ctl, fromSwitch, held) }()
-	go func() { ended <- s.pump(controllerSide, ctl, s.sw, NewReader(ctl), nil) }()
-	err := <-ended
+	s.opened(ctl)
+	type end struct {
+		side
+		err error
+	}
+	ended := make(chan end, 2)
+	go func() { ended <- end{switchSide, s.pump(ctx, switchSide, s.sw, ctl, fromSwitch, held)} }()
+	go func() { ended <- end{controllerSide, s.pump(ctx, controllerSide, ctl, s.sw, NewReader(ctl), nil)} }()
+	first := <-ended
+	cancel()
 	s.sw.Close()
 	ctl.Close()
 	<-ended
-	return err
+	s.tap(TapClosed, first.side, nil)
+	return first.err
+}
+
+// opened notes that the session has its connection to the controller.
+func (s *session) opened(ctl net.Conn) {
+	r := s.relay
+	r.mu.Lock()
+	r.conns++
+	s.tapped = TapMessage{
+		Switch: r.cfg.Switch, Controller: r.cfg.Controller, Conn: r.conns,
+		Local: ctl.LocalAddr(), Remote: ctl.RemoteAddr(),
+	}
+	r.mu.Unlock()
+	s.tap(TapOpened, switchSide, nil)
+}
+
+// tap tells the Tap of an event and its messages.
+func (s *session) tap(e TapEvent, from side, batch Batch) {
+	if s.relay.cfg.Tap == nil {
+		return
+	}
+	t := s.tapped
+	t.Time, t.Event, t.FromSwitch = time.Now(), e, from == switchSide
+	if e != TapData {
+		s.relay.cfg.Tap(t)
+	}
+	for t.Data = range batch.All() {
+		s.relay.cfg.Tap(t)
+	}
 }
 
 // pump passes messages from one side to the other, held first. The sender must have
 // sent a HELLO before the time for it is over.
-func (s *session) pump(from side, src, dst net.Conn, r *Reader, held []byte) error {
+func (s *session) pump(ctx context.Context, from side, src, dst net.Conn, r *Reader, held []byte) error {
+	lane := &s.relay.lanes[towards(from)]
+	out := newLine(ctx, lane, func(p parcel) error { return s.pass(from, dst, p, lane) },
+		func() { src.SetReadDeadline(time.Now()) })
+	defer out.close()
 	src.SetReadDeadline(time.Now().Add(s.relay.hello))
 	greeted := false
-	batch := Batch(held)
+	p := parcel{Batch: held}
+	for range p.All() {
+		p.count++
+	}
 	for {
-		if len(batch) > 0 {
-			if err := s.pass(from, dst, batch); err != nil {
-				return err
-			}
-			if !greeted && s.greeted(from) {
+		if p.count > 0 {
+			if !greeted && hasHello(p.Batch) {
 				greeted = true
 				src.SetReadDeadline(time.Time{})
 			}
+			if err := out.send(p); err != nil {
+				return err
+			}
 		}
-		var err error
-		if batch, err = r.Read(); errors.Is(err, os.ErrDeadlineExceeded) {
-			return fmt.Errorf("no HELLO from the %v within %v", from, s.relay.hello)
-		} else if err != nil {
+		batch, err := r.Read()
+		if err != nil {
+			if e := out.drain(); e != nil {
+				return e
+			}
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				return fmt.Errorf("no HELLO from the %v within %v", from, s.relay.hello)
+			}
 			return readError(from, err)
 		}
+		p = parcel{batch, r.count}
 	}
 }
 
-// pass writes batch to dst and learns from it.
-func (s *session) pass(from side, dst net.Conn, batch Batch) error {
-	if tap := s.relay.cfg.Tap; tap != nil {
-		t := TapMessage{
-			Time:       time.Now(),
-			Switch:     s.relay.cfg.Switch,
-			Controller: s.relay.cfg.Controller,
-			FromSwitch: from == switchSide,
-		}
-		for t.Data = range batch.All() {
-			tap(t)
+// hasHello reports whether there is a HELLO in b.
+func hasHello(b Batch) bool {
+	for m := range b.All() {
+		if m.Type() == TypeHello {
+			return true
 		}
 	}
+	return false
+}
+
+// pass writes the messages of p to dst, learns from them and counts them.
+func (s *session) pass(from side, dst net.Conn, p parcel, count *lane) error {
+	batch := p.Batch
+	s.tap(TapData, from, batch)
 	// Learning comes first: what is written may be answered at once. But connected
 	// is only what the controller has been told.
 	version := s.learn(from, batch)
 	dst.SetWriteDeadline(time.Now().Add(stallTimeout))
 	_, err := dst.Write(batch)
+	if err == nil {
+		count.messages.Add(uint64(p.count))
+		count.bytes.Add(uint64(len(batch)))
+	}
 	if err == nil && version != 0 {
 		s.relay.set(s, Status{Connected: true, Version: version.String()})
 	}
@@ -437,13 +550,18 @@ func (s *session) pass(from side, dst net.Conn, batch Batch) error {
 	return nil
 }
 
+// A closedError says which side ended a connection.
+type closedError struct{ by side }
+
+func (e closedError) Error() string { return fmt.Sprintf("closed by the %v", e.by) }
+
 // readError says for people how a connection to a side ended.
 func readError(of side, err error) error {
 	switch {
 	case errors.Is(err, ErrNotOpenFlow):
 		return fmt.Errorf("%v sent something that is %w", of, err)
 	case endedByPeer(err):
-		return fmt.Errorf("closed by the %v", of)
+		return closedError{of}
 	}
 	return fmt.Errorf("connection to the %v: %w", of, err)
 }
