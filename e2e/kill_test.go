@@ -90,7 +90,7 @@ func TestKillInUse(t *testing.T) {
 		t.Run(victim, func(t *testing.T) {
 			eachUser(t, func(t *testing.T, u user) {
 				r := start(t, launch{user: u, prompt: true, args: []string{"--topo", "single,2",
-					"--controller", "cmd:sleep 1000 & exec ovs-testcontroller --unixctl=none ptcp:{port}"}})
+					"--controller", "cmd:sleep 1000 & exec ovs-testcontroller --unixctl=none -O OpenFlow13 ptcp:{port}"}})
 				r.ready()
 				r.ask("h1 sleep 1000 &")
 				r.ask("h2 setsid sleep 1000 &")
