@@ -28,6 +28,15 @@ func (t *taps) pass(m control.TapMessage) {
 // their order; f is called concurrently for others. f must not block, must copy what it
 // keeps of Data, and must not call TapControl or cancel.
 func (n *Network) TapControl(f func(control.TapMessage)) (cancel func()) {
+	return n.tapConnections(func(m control.TapMessage) {
+		if m.Event == control.TapData {
+			f(m)
+		}
+	})
+}
+
+// tapConnections is TapControl with the beginnings and ends of connections too.
+func (n *Network) tapConnections(f func(control.TapMessage)) (cancel func()) {
 	t := &n.taps
 	t.mu.Lock()
 	defer t.mu.Unlock()
