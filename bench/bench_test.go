@@ -185,7 +185,7 @@ func FuzzParse(f *testing.F) {
 		parseMininetIperf(s)
 		parseMininetPing(outcome{output: s})
 		parseWeftIperf(s)
-		tail(s)
+		_ = tail(s)
 	})
 }
 

@@ -11,9 +11,6 @@ import (
 // victims are the processes that get killed.
 var victims = []string{"keeper", "weft-init", "weft-engine", "ovs-vswitchd", "ovsdb-server"}
 
-// isDaemon says that weft starts a process again.
-func isDaemon(victim string) bool { return strings.HasPrefix(victim, "ovs") }
-
 // afterKill checks how a run ends one of whose processes was killed. bearable says
 // that the victim may have been missed, or not be needed any more.
 func (r *run) afterKill(victim string, bearable bool) {
