@@ -146,6 +146,7 @@ type Reader struct {
 	src        io.Reader
 	buf        []byte
 	start, end int // the bytes of buf that were read and not yet returned
+	count      int // messages in the last Batch
 	full       bool
 }
 
@@ -158,8 +159,9 @@ func NewReader(src io.Reader) *Reader { return &Reader{src: src} }
 // io.EOF only between two messages.
 func (r *Reader) Read() (Batch, error) {
 	for {
-		n, err := wholeMessages(r.buf[r.start:r.end])
+		n, count, err := wholeMessages(r.buf[r.start:r.end])
 		if n > 0 {
+			r.count = count
 			b := Batch(r.buf[r.start : r.start+n : r.start+n])
 			r.start += n
 			return b, nil
@@ -194,18 +196,18 @@ func (r *Reader) makeRoom() {
 	r.start, r.buf, r.full = 0, to, false
 }
 
-// wholeMessages returns the length of the whole messages that b starts with. An
-// error is about what follows them, so it is returned only without any.
-func wholeMessages(b []byte) (int, error) {
-	total := 0
+// wholeMessages returns the length and the number of the whole messages that b starts
+// with. An error is about what follows them, so it is returned only without any.
+func wholeMessages(b []byte) (total, count int, err error) {
 	for {
 		n, err := messageLen(b[total:])
 		if err != nil && total == 0 {
-			return 0, err
+			return 0, 0, err
 		}
 		if err != nil || n == 0 || total+n > len(b) {
-			return total, nil
+			return total, count, nil
 		}
 		total += n
+		count++
 	}
 }
