@@ -3,6 +3,9 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
+# Building does not ask git: not every CI job's user may.
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
+
 GO     ?= go
 PREFIX ?= /usr/local
 

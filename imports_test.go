@@ -30,6 +30,7 @@ func arrows() map[string][]string {
 		"node":     bottom, // not link: network joins them
 		"link":     bottom, // not node
 		"control":  bottom,
+		"capture":  bottom,
 		"topo":     nil,
 		// Outsiders use the program, not its packages.
 		"bench": nil,

@@ -96,11 +96,7 @@ func optionTable(flags *pflag.FlagSet) []example {
 		if f.Shorthand != "" {
 			line = "-" + f.Shorthand + ", " + line
 		}
-		// Usage is "`VALUE` doc", or "doc" if there is no value.
-		value, doc := "", f.Usage
-		if rest, ok := strings.CutPrefix(doc, "`"); ok {
-			value, doc, _ = strings.Cut(rest, "` ")
-		}
+		value := strings.Join(f.Annotations[valueName], "")
 		switch {
 		case value == "":
 		case f.NoOptDefVal != "":
@@ -108,7 +104,7 @@ func optionTable(flags *pflag.FlagSet) []example {
 		default:
 			line += " " + value
 		}
-		rows = append(rows, example{line, doc})
+		rows = append(rows, example{line, f.Usage})
 	})
 	return rows
 }

@@ -286,3 +286,21 @@ func FuzzOptparse(f *testing.F) {
 		}
 	})
 }
+
+// Whatever a test is called, it becomes commands of one line each, or there is a reason.
+func FuzzTestCommands(f *testing.F) {
+	for _, text := range []string{"pingall", "all+iperf,seconds=1", "iperf,h1,h2", "pingall -6", "pingall,,=+", ""} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		commands, err := testCommands(text, []string{"h1", "h2"})
+		if err == nil && len(commands) == 0 {
+			t.Fatalf("%q became nothing", text)
+		}
+		for _, c := range commands {
+			if strings.TrimSpace(c) == "" {
+				t.Fatalf("%q became %q", text, commands)
+			}
+		}
+	})
+}

@@ -45,8 +45,27 @@ type group struct {
 // mininetPort is where controllers of Mininet's listen: IANA's port for OpenFlow.
 const mininetPort = 6653
 
-// ownOption marks the options that Mininet does not have.
-const ownOption = "weft"
+// Annotations of options.
+const (
+	ownOption = "own"   // Mininet does not have it
+	valueName = "value" // what help calls its value
+)
+
+func annotate(f *pflag.Flag, key string, values ...string) {
+	if f.Annotations == nil {
+		f.Annotations = map[string][]string{}
+	}
+	f.Annotations[key] = values
+}
+
+// splitUsage takes the name of the value out of an option's usage "`VALUE` doc".
+func splitUsage(f *pflag.Flag) {
+	if rest, ok := strings.CutPrefix(f.Usage, "`"); ok {
+		value, doc, _ := strings.Cut(rest, "` ")
+		f.Usage = doc
+		annotate(f, valueName, value)
+	}
+}
 
 var verbosities = []string{"debug", "info", "output", "warning", "warn", "error", "critical"}
 
@@ -98,7 +117,7 @@ func addOptions(cmd *cobra.Command, d shell.Dialect) (*options, []group) {
 
 	refused := set("Mininet's options that weft refuses, and why")
 	for _, r := range refusals() {
-		f := refused.flags.VarPF(refusal{r.reason, r.value == ""}, r.name, "", strings.TrimSpace("`"+r.value+"` "+r.reason))
+		f := refused.flags.VarPF(refusal{r.reason, r.value == ""}, r.name, "", "`"+r.value+"` "+r.reason)
 		if r.value == "" {
 			f.NoOptDefVal, f.Usage = "true", r.reason
 		}
@@ -106,10 +125,11 @@ func addOptions(cmd *cobra.Command, d shell.Dialect) (*options, []group) {
 	groups := []group{network, work, output, refused}
 	cmd.Flags().SortFlags = false
 	for _, g := range groups {
+		g.flags.VisitAll(splitUsage)
 		cmd.Flags().AddFlagSet(g.flags)
 	}
 	for _, name := range []string{"ip6", "name", "dry-run", "json", "quiet", "log-level"} {
-		cmd.Flags().Lookup(name).Annotations = map[string][]string{ownOption: nil}
+		annotate(cmd.Flags().Lookup(name), ownOption)
 	}
 	completeOptions(cmd)
 	return o, groups
