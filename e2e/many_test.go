@@ -119,6 +119,7 @@ func inMounts(u user, script string) []string {
 	}
 	drop := `exec "$@"`
 	if !u.root() {
+		script += fmt.Sprintf(`; chown %d:%d $STATE $HOME $TMPDIR 2>/dev/null || true`, u.uid, u.gid)
 		drop = fmt.Sprintf(`exec setpriv --reuid %d --regid %d --clear-groups "$@"`, u.uid, u.gid)
 	}
 	return []string{"unshare", "-m", "sh", "-c", setup + "; " + script + "; " + drop, "sh"}
@@ -150,9 +151,6 @@ func TestBadPlaces(t *testing.T) {
 				script := c.script
 				if strings.Contains(script, "%s") {
 					script = fmt.Sprintf(script, owner(u))
-				}
-				if !u.root() {
-					script += fmt.Sprintf(`; chown %d:%d $STATE $HOME $TMPDIR 2>/dev/null || true`, u.uid, u.gid)
 				}
 				starved(t, startIn(t, u, script, "--topo", "single,2", "--test", "pingall"), c.want...)
 			})
