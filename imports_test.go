@@ -25,11 +25,12 @@ func arrows() map[string][]string {
 		"cmd/weft": {"session", "shell", "api", "network", "topo", "internal/doctor", "internal/sandbox"},
 		"session":  {"shell", "api", "network", "topo", "internal/sandbox"},
 		"shell":    {"api", "network", "topo"},
-		"api":      {"network", "node", "topo"},
+		"api":      {"network", "node", "capture", "topo"},
 		"network":  {"node", "link", "control", "capture", "dpdkhost", "topo", "internal/"},
 		"node":     bottom, // not link: network joins them
 		"link":     bottom, // not node
 		"control":  bottom,
+		"capture":  {"control", "internal/"},
 		"capture":  bottom,
 		"topo":     nil,
 		// Outsiders use the program, not its packages.

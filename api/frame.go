@@ -4,11 +4,13 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"net"
+	"slices"
 	"sync"
 )
 
-// After the upgrade a shell's connection carries frames each way: a type byte, the
-// payload's length (32 bits, big endian) and the payload.
+// After the upgrade the connection of a shell or a capture carries frames each way: a type
+// byte, the payload's length (32 bits, big endian) and the payload.
 const (
 	frameInput     = 'i' // to the server: bytes for the terminal
 	frameInterrupt = 'c' // Ctrl-C
@@ -16,30 +18,38 @@ const (
 	frameOutput    = 'o' // to the client: bytes of output
 	frameExit      = 'x' // exit status, 32 bits
 	frameError     = 'e' // why the command did not run, text
+	frameStop      = 's' // to the server: end the capture
+	frameStarted   = 'b' // to the client: the capture runs, JSON
+	frameResult    = 'j' // what it has captured, JSON
 )
 
-// upgradeProtocol names the frames in the HTTP Upgrade header.
-const upgradeProtocol = "weft-shell"
+// The protocols of frames in the HTTP Upgrade header.
+const (
+	shellProtocol   = "weft-shell"
+	captureProtocol = "weft-capture"
+)
 
 const maxFrame = 1 << 20
 
 // A framer writes and reads frames. Writing is safe from several goroutines.
 type framer struct {
-	r  io.Reader
-	mu sync.Mutex
-	w  io.Writer
+	r   io.Reader
+	buf []byte
+	mu  sync.Mutex
+	w   io.Writer
 }
 
 func (f *framer) write(kind byte, p []byte) error {
-	buf := make([]byte, 5, 5+len(p))
-	buf[0] = kind
-	binary.BigEndian.PutUint32(buf[1:], uint32(len(p)))
+	head := []byte{kind, 0, 0, 0, 0}
+	binary.BigEndian.PutUint32(head[1:], uint32(len(p)))
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	_, err := f.w.Write(append(buf, p...))
+	bufs := net.Buffers{head, p}
+	_, err := bufs.WriteTo(f.w)
 	return err
 }
 
+// read returns the next frame; its payload is valid until the next call.
 func (f *framer) read() (kind byte, p []byte, err error) {
 	var head [5]byte
 	if _, err := io.ReadFull(f.r, head[:]); err != nil {
@@ -49,7 +59,7 @@ func (f *framer) read() (kind byte, p []byte, err error) {
 	if n > maxFrame {
 		return 0, nil, fmt.Errorf("frame of %d bytes", n)
 	}
-	p = make([]byte, n)
-	_, err = io.ReadFull(f.r, p)
-	return head[0], p, err
+	f.buf = slices.Grow(f.buf[:0], int(n))[:n]
+	_, err = io.ReadFull(f.r, f.buf)
+	return head[0], f.buf, err
 }

@@ -77,6 +77,7 @@ func Serve(ctx context.Context, l net.Listener, env network.Env) error {
 		return struct{}{}, n.SetLink(ctx, r.PathValue("a"), r.PathValue("b"), q.Up)
 	}))
 	mux.HandleFunc("POST /v1/shell", s.shell)
+	mux.HandleFunc("POST /v1/captures", s.capture)
 	mux.HandleFunc("GET /v1/events", s.events)
 	s.http = &http.Server{Handler: mux, ErrorLog: slog.NewLogLogger(env.Log.Handler(), slog.LevelWarn),
 		BaseContext: func(net.Listener) context.Context { return ctx }}
@@ -260,21 +261,30 @@ func (s *Server) shell(w http.ResponseWriter, r *http.Request) {
 			sh, err = n.Shell(q.Node)
 		}
 	}
-	if err == nil && r.Header.Get("Upgrade") != upgradeProtocol {
-		err = errors.New("a shell needs the header Upgrade: " + upgradeProtocol)
-	}
 	if err != nil {
 		fail(w, err)
 		return
 	}
-	conn, buf, err := http.NewResponseController(w).Hijack()
+	f, conn, err := upgrade(w, r, shellProtocol)
 	if err != nil {
 		fail(w, err)
 		return
 	}
 	defer conn.Close()
-	fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", upgradeProtocol)
-	runShell(sh, q, &framer{r: buf, w: conn})
+	runShell(sh, q, f)
+}
+
+// upgrade turns a request's connection into one of frames.
+func upgrade(w http.ResponseWriter, r *http.Request, protocol string) (*framer, net.Conn, error) {
+	if r.Header.Get("Upgrade") != protocol {
+		return nil, nil, errors.New("this needs the header Upgrade: " + protocol)
+	}
+	conn, buf, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", protocol)
+	return &framer{r: buf, w: conn}, conn, nil
 }
 
 // runShell runs q with its input from frames. The end of the client's frames ends it.

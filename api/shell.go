@@ -41,7 +41,7 @@ func (c *Client) Shell(ctx context.Context, r ShellRequest, stdin io.Reader, std
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	conn, f, err := c.upgrade(ctx, r)
+	conn, f, err := c.upgrade(ctx, "/v1/shell", shellProtocol, r)
 	if err != nil {
 		return 0, err
 	}
@@ -94,17 +94,17 @@ func (c *Client) Shell(ctx context.Context, r ShellRequest, stdin io.Reader, std
 }
 
 // upgrade posts r and turns the connection into one of frames.
-func (c *Client) upgrade(ctx context.Context, r ShellRequest) (io.Closer, *framer, error) {
+func (c *Client) upgrade(ctx context.Context, path, protocol string, r any) (io.Closer, *framer, error) {
 	body, err := json.Marshal(r)
 	if err != nil {
 		return nil, nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://weft/v1/shell", strings.NewReader(string(body)))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://weft"+path, strings.NewReader(string(body)))
 	if err != nil {
 		return nil, nil, err
 	}
 	req.Header.Set("Connection", "Upgrade")
-	req.Header.Set("Upgrade", upgradeProtocol)
+	req.Header.Set("Upgrade", protocol)
 	resp, err := c.http.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -119,7 +119,7 @@ func (c *Client) upgrade(ctx context.Context, r ShellRequest) (io.Closer, *frame
 		if json.NewDecoder(resp.Body).Decode(&e) == nil && e.Message != "" {
 			return nil, nil, &e
 		}
-		return nil, nil, errors.New("shell: " + resp.Status)
+		return nil, nil, errors.New(path + ": " + resp.Status)
 	}
 	return rw, &framer{r: rw, w: rw}, nil
 }

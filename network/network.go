@@ -48,6 +48,7 @@ type Network struct {
 	nl       *netlink.Handle
 	events   events
 	taps     taps
+	captures captures
 
 	// change serialises live changes; mu guards the fields below.
 	change sync.Mutex
@@ -369,6 +370,7 @@ func (n *Network) Close() error {
 		errs = append(errs, sw.Close())
 	}
 	wg.Wait()
+	errs = append(errs, n.captures.close()) // last: they see the end
 	n.events.close()
 	return errors.Join(errs...)
 }

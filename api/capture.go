@@ -1,0 +1,118 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"weft/capture"
+	"weft/network"
+)
+
+// A Capture is one that runs in a network; its packets wait for Copy.
+type Capture struct {
+	Started network.CaptureStart
+	conn    io.Closer
+	frames  *framer
+}
+
+// Capture starts a capture. It ends with ctx without its last packets; see Stop.
+func (c *Client) Capture(ctx context.Context, r network.CaptureRequest) (*Capture, error) {
+	conn, f, err := c.upgrade(ctx, "/v1/captures", captureProtocol, r)
+	if err != nil {
+		return nil, err
+	}
+	context.AfterFunc(ctx, func() { conn.Close() })
+	run := &Capture{conn: conn, frames: f}
+	kind, p, err := f.read()
+	switch {
+	case err != nil:
+		err = fmt.Errorf("%w (capture: %v)", ErrGone, err)
+	case kind == frameError:
+		err = &Error{Message: string(p)}
+	default:
+		err = json.Unmarshal(p, &run.Started)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return run, nil
+}
+
+// Stop ends the capture: Copy returns when it has written the rest.
+func (c *Capture) Stop() { c.frames.write(frameStop, nil) }
+
+// Copy writes the capture's stream to w, each time whole blocks of pcapng, until the
+// capture ends: by itself, by Stop or with the network. An error of w ends it too.
+func (c *Capture) Copy(w io.Writer) (r network.CaptureResult, err error) {
+	defer c.conn.Close()
+	for {
+		kind, p, err := c.frames.read()
+		switch {
+		case err != nil:
+			return r, fmt.Errorf("%w (capture: %v)", ErrGone, err)
+		case kind == frameError:
+			return r, &Error{Message: string(p)}
+		case kind == frameResult:
+			return r, json.Unmarshal(p, &r)
+		case kind == frameOutput:
+			if _, err := w.Write(p); err != nil {
+				return r, err
+			}
+		}
+	}
+}
+
+// Record copies the capture to the file that f says, and closes it.
+func (c *Capture) Record(f *capture.File) (network.CaptureResult, error) {
+	r, err := c.Copy(f)
+	return r, errors.Join(err, f.Close())
+}
+
+// capture runs a capture for as long as the client wants it.
+func (s *Server) capture(w http.ResponseWriter, r *http.Request) {
+	var q network.CaptureRequest
+	err := decode(r.Body, &q)
+	var n *network.Network
+	if err == nil {
+		n, err = s.network()
+	}
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	f, conn, err := upgrade(w, r, captureProtocol)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		defer cancel()
+		// Any frame stops it, and so does the end of the client.
+		if _, _, err := f.read(); err != nil {
+			conn.Close()
+		}
+	}()
+	started := func(st network.CaptureStart) error { return f.writeJSON(frameStarted, st) }
+	result, err := n.Capture(ctx, q, started, outputFrames{f})
+	if err != nil {
+		f.write(frameError, []byte(err.Error()))
+		return
+	}
+	f.writeJSON(frameResult, result)
+}
+
+func (f *framer) writeJSON(kind byte, v any) error {
+	p, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return f.write(kind, p)
+}
