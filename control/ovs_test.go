@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -112,6 +113,9 @@ type ovsRing struct {
 	c      *Controller
 	relays []*Relay
 	asked  atomic.Int64 // PACKET_INs with IPv4
+
+	mu        sync.Mutex
+	recorders []*Recorder
 }
 
 func newOVSRing(t *testing.T, protocols string) *ovsRing {
@@ -158,12 +162,24 @@ func newOVSRing(t *testing.T, protocols string) *ovsRing {
 }
 
 func (g *ovsRing) tap(m TapMessage) {
-	if m.Data.Type() != TypePacketIn {
+	g.mu.Lock()
+	for _, r := range g.recorders {
+		r.Tap(m)
+	}
+	g.mu.Unlock()
+	if m.Event != TapData || m.Data.Type() != TypePacketIn {
 		return
 	}
 	if p, err := ParsePacketIn(m.Data); err == nil && len(p.Data) > 14 && binary.BigEndian.Uint16(p.Data[12:]) == 0x0800 {
 		g.asked.Add(1)
 	}
+}
+
+// record has recorders see all messages from now on.
+func (g *ovsRing) record(recorders []*Recorder) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.recorders = recorders
 }
 
 // waitStatus waits until all channels have a status.

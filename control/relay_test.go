@@ -36,6 +36,9 @@ func newRig(t *testing.T, hello time.Duration, dial func(context.Context) (net.C
 	g.relay = startRelay(RelayConfig{
 		Switch: "s1", Controller: "c0", Listener: l, Dial: dial,
 		Tap: func(m TapMessage) {
+			if m.Event != TapData {
+				return
+			}
 			g.mu.Lock()
 			defer g.mu.Unlock()
 			g.taps = append(g.taps, fmt.Sprintf("%v %s", m.FromSwitch, m.Data.Type().Name(m.Data.Version())))
