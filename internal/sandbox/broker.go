@@ -53,6 +53,15 @@ type reply struct {
 	fd    *os.File
 }
 
+// A greeting is the first message on the broker's connection, from init: what the network
+// is called, or why it cannot be.
+type greeting struct {
+	Name    string `json:"name"`
+	Error   string `json:"error,omitempty"`
+	Errno   int    `json:"errno,omitempty"`
+	Running bool   `json:"running,omitempty"` // Error is a RunningError
+}
+
 // An Error is the keeper's answer to a request that failed. It unwraps to the system's
 // error number (ECONNREFUSED), where there was one.
 type Error struct {
@@ -262,24 +271,17 @@ type server struct {
 	wg     sync.WaitGroup
 }
 
-// serve answers requests on f until close.
-func (s *server) serve(f *os.File) {
-	defer f.Close()
+// serve answers requests on conn until close.
+func (s *server) serve(conn *net.UnixConn) {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	c, err := net.FileConn(f)
-	if err != nil { // cannot happen: f is a socket
-		return
-	}
-	s.conn = c.(*net.UnixConn)
+	s.conn = conn
 	s.wg.Go(s.loop)
 }
 
 // close ends the processes that run for the sandbox and waits for their end.
 func (s *server) close() {
 	s.cancel()
-	if s.conn != nil {
-		s.conn.Close()
-	}
+	s.conn.Close()
 	s.wg.Wait()
 }
 

@@ -1,11 +1,13 @@
 package sandbox
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -17,15 +19,15 @@ import (
 // engineGrace is how long the engine has to end when the keeper is gone.
 const engineGrace = 4 * time.Second
 
-// initMain is the life of PID 1. Its arguments are the network's name, the state
-// directory's path, "root" or "rootless", and "mapped-later" if the keeper maps the ids
+// initMain is the life of PID 1. Its arguments are the network's name, which may be empty,
+// the directory for state directories, "root" or "rootless", and "mapped-later" if the keeper maps the ids
 // of the user namespace after the start.
 func initMain(args []string) error {
 	if len(args) < 3 || os.Getpid() != 1 {
 		return errors.New("started by hand; run weft instead")
 	}
 	fds := make([]int, 0, fdEnd)
-	for fd := fdListener; fd < fdEnd; fd++ {
+	for fd := fdBroker; fd < fdEnd; fd++ {
 		fds = append(fds, fd)
 	}
 	if len(args) > 3 {
@@ -38,7 +40,11 @@ func initMain(args []string) error {
 		return unix.Exec("/proc/self/exe", append([]string{initName}, args[:3]...), os.Environ())
 	}
 	closeOnExec(fds...)
-	name, dir, mode := args[0], args[1], args[2]
+	state, listener, err := settle(args[1], args[0])
+	if err != nil {
+		return err
+	}
+	name, dir, mode := state.name, state.path, args[2]
 	go func() {
 		// Nothing is ever written: the read ends when the keeper does. The engine
 		// notices it too (Broker.Gone) and gets some time to end in good order.
@@ -46,12 +52,16 @@ func initMain(args []string) error {
 		time.Sleep(engineGrace)
 		end(name, dir, 0)
 	}()
-	if err := prepare(dir); err != nil {
-		return err
+	fail := func(err error) {
+		fmt.Fprintln(os.Stderr, err)
+		end(name, dir, 1)
 	}
-	engine, err := startEngine(name, dir, mode)
+	if err := prepare(dir); err != nil {
+		fail(err)
+	}
+	engine, err := startEngine(name, dir, mode, listener)
 	if err != nil {
-		return err
+		fail(err)
 	}
 	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGPIPE)
 	for {
@@ -60,7 +70,7 @@ func initMain(args []string) error {
 		switch {
 		case err == unix.EINTR:
 		case err != nil:
-			return fmt.Errorf("wait: %w", err)
+			fail(fmt.Errorf("wait: %w", err))
 		case pid == engine && ws.Signaled():
 			fmt.Fprintf(os.Stderr, "the engine was killed (%s)\n", ws.Signal())
 			end(name, dir, 1)
@@ -68,6 +78,60 @@ func initMain(args []string) error {
 			end(name, dir, ws.ExitStatus())
 		}
 	}
+}
+
+// settle claims the state directory, with log and API socket in it, and tells the keeper.
+// It is init that does so because it outlives a keeper that is killed.
+func settle(base, name string) (*stateDir, *os.File, error) {
+	state, listener, err := furnish(base, name)
+	g := greeting{}
+	var errno unix.Errno
+	var running *RunningError
+	switch {
+	case err == nil:
+		g.Name = state.name
+	case errors.As(err, &running):
+		g.Running, g.Name = true, running.Name
+		fallthrough
+	default:
+		g.Error = err.Error()
+		if errors.As(err, &errno) {
+			g.Errno = int(errno)
+		}
+	}
+	msg, _ := json.Marshal(g)
+	if _, e := unix.Write(fdBroker, msg); err == nil && e != nil {
+		err = e // the keeper is gone
+		removeState(fdBase, state.name)
+	}
+	return state, listener, err
+}
+
+func furnish(base, name string) (*stateDir, *os.File, error) {
+	state, err := claim(base, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	listener, err := listenUnix(filepath.Join(state.path, socketFile))
+	if err != nil {
+		err = fmt.Errorf("API socket: %w", err)
+	} else {
+		err = logTo(filepath.Join(state.path, logFile))
+	}
+	if err != nil {
+		removeState(fdBase, state.name)
+	}
+	return state, listener, err
+}
+
+// logTo makes a file the standard error of this process and of those that it starts.
+func logTo(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("network log: %w", err)
+	}
+	defer f.Close()
+	return unix.Dup3(int(f.Fd()), 2, 0)
 }
 
 func awaitMapping() error {
@@ -151,19 +215,19 @@ func loopbackUp() error {
 	return nil
 }
 
-func startEngine(name, dir, mode string) (pid int, err error) {
+func startEngine(name, dir, mode string, listener *os.File) (pid int, err error) {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = []string{engineName, name, dir, mode}
 	cmd.Stderr = os.Stderr
 	cmd.Env = environ()
 	cmd.ExtraFiles = []*os.File{
-		os.NewFile(fdListener, "api"), os.NewFile(fdBroker, "broker"),
+		fdListener - 3: listener, fdBroker - 3: os.NewFile(fdBroker, "broker"),
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return 0, fmt.Errorf("start the engine: %w", err)
 	}
-	unix.Close(fdListener)
+	listener.Close()
 	unix.Close(fdBroker)
 	return cmd.Process.Pid, nil
 }

@@ -19,6 +19,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// startTimeout bounds the wait for init.
+const startTimeout = 30 * time.Second
+
 // A Sandbox is the keeper's view of the namespaces that it started.
 type Sandbox struct {
 	// Name is the network's name; Socket is its API's path.
@@ -27,6 +30,7 @@ type Sandbox struct {
 	// Rootless says that the sandbox is in a user namespace.
 	Rootless bool
 
+	dir      string // holds the state directories
 	state    *stateDir
 	cmd      *exec.Cmd
 	lifeline *os.File
@@ -40,17 +44,20 @@ type Sandbox struct {
 // Start makes a sandbox with an engine in it. name may be empty: the first free one.
 // The API answers as soon as the engine runs; if it never does, Done is closed.
 func Start(ctx context.Context, name string) (*Sandbox, error) {
-	state, err := claim(name)
+	if name != "" {
+		if err := checkName(name); err != nil {
+			return nil, err
+		}
+	}
+	dir, err := BaseDir()
 	if err != nil {
 		return nil, advise(err)
 	}
-	s := &Sandbox{
-		Name: state.name, Socket: filepath.Join(state.path, socketFile),
-		Rootless: os.Geteuid() != 0, state: state, done: make(chan struct{}),
-	}
+	s := &Sandbox{Name: name, Rootless: os.Geteuid() != 0, dir: dir, done: make(chan struct{})}
 	if err := s.start(ctx); err != nil {
-		removeState(int(state.base.Fd()), state.name)
-		state.close()
+		if s.state != nil {
+			s.state.base.Close()
+		}
 		return nil, advise(err)
 	}
 	go s.wait()
@@ -86,15 +93,11 @@ func (s *Sandbox) start(ctx context.Context) (err error) {
 	}()
 	keep := func(f *os.File) *os.File { closers = append(closers, f); return f }
 
-	s.log, err = os.OpenFile(filepath.Join(s.state.path, logFile), os.O_RDWR|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
+	base, err := os.Open(s.dir)
 	if err != nil {
-		return fmt.Errorf("network log: %w", err)
+		return fmt.Errorf("state directory: %w", err)
 	}
-	listener, err := listenUnix(s.Socket)
-	if err != nil {
-		return fmt.Errorf("API socket: %w", err)
-	}
-	keep(listener)
+	s.state = &stateDir{base: base}
 	lifeR, lifeW, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("lifeline: %w", err)
@@ -131,13 +134,11 @@ func (s *Sandbox) start(ctx context.Context) (err error) {
 		mode = "rootless"
 	}
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = []string{initName, s.Name, s.state.path, mode}
+	cmd.Args = []string{initName, s.Name, s.dir, mode}
 	if ids.helpers {
 		cmd.Args = append(cmd.Args, "mapped-later")
 	}
-	cmd.Stderr = s.log
-	cmd.ExtraFiles = []*os.File{fdListener - 3: listener, fdBroker - 3: theirs, fdLifeline - 3: lifeR,
-		fdLock - 3: s.state.lock, fdBase - 3: s.state.base, fdMapped - 3: mapR, fdOutside - 3: outside}
+	cmd.ExtraFiles = []*os.File{fdBroker - 3: theirs, fdLifeline - 3: lifeR, fdBase - 3: base, fdMapped - 3: mapR, fdOutside - 3: outside}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setsid:     true, // Ctrl-C in the user's terminal is not for the network
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC,
@@ -162,8 +163,47 @@ func (s *Sandbox) start(ctx context.Context) (err error) {
 		}
 		mapW.Write([]byte{1})
 	}
+	theirs.Close() // so that init's end shows
+	conn, err := net.FileConn(ours)
+	ours.Close()
+	if err == nil {
+		if err = s.greeted(conn.(*net.UnixConn)); err != nil {
+			conn.Close()
+		}
+	}
+	if err != nil {
+		cmd.Process.Kill()
+		cmd.Wait()
+		lifeW.Close()
+		return err
+	}
 	s.broker = &server{state: s.state, rootless: s.Rootless, initPID: cmd.Process.Pid}
-	s.broker.serve(ours)
+	s.broker.serve(conn.(*net.UnixConn))
+	return nil
+}
+
+// greeted waits for init's greeting and takes the network's name and files from it.
+func (s *Sandbox) greeted(conn *net.UnixConn) error {
+	conn.SetReadDeadline(time.Now().Add(startTimeout))
+	defer conn.SetReadDeadline(time.Time{})
+	var g greeting
+	_, err := recv(conn, &g)
+	switch {
+	case err != nil:
+		Clean() // it may have got as far as its files
+		return fmt.Errorf("the sandbox ended, or said nothing for %v, before it was set up", startTimeout)
+	case g.Running:
+		return &RunningError{g.Name}
+	case g.Error != "":
+		return &Error{g.Error, unix.Errno(g.Errno)}
+	}
+	s.Name = g.Name
+	s.state.name, s.state.path = g.Name, filepath.Join(s.dir, g.Name)
+	s.Socket = filepath.Join(s.state.path, socketFile)
+	restore(s.state.base, g.Name) // of one that was killed
+	if s.log, err = os.Open(filepath.Join(s.state.path, logFile)); err != nil {
+		return fmt.Errorf("network log: %w", err)
+	}
 	return nil
 }
 
@@ -195,10 +235,11 @@ func (s *Sandbox) wait() {
 			s.err = fmt.Errorf("%w\n%s", s.err, tail(s.log, st.Size(), 15))
 		}
 	}
-	// Init does the same when the keeper is gone; whoever is left does it.
-	restore(s.state.base, s.Name)
-	removeState(int(s.state.base.Fd()), s.Name)
-	s.state.close()
+	// Init has done the same, unless it was killed.
+	if _, err := os.Lstat(s.state.path); err == nil {
+		sweep(s.dir, s.Name)
+	}
+	s.state.base.Close()
 	s.log.Close()
 	close(s.done)
 }

@@ -34,10 +34,9 @@ const (
 
 // File descriptors that init inherits; the engine gets those up to fdBroker.
 const (
-	fdListener = 3 + iota // API listener
+	fdListener = 3 + iota // API listener; init makes it
 	fdBroker              // engine's end of the broker
 	fdLifeline            // read end of the keeper's pipe
-	fdLock                // state directory's lock file
 	fdBase                // directory that holds the state directory
 	fdOutside             // the keeper's network namespace
 	fdMapped              // readable once the user namespace's ids are mapped

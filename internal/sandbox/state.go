@@ -13,7 +13,7 @@ import (
 
 // Names in a state directory.
 const (
-	lockFile   = "lock" // flock: held as long as the keeper or init lives
+	lockFile   = "lock" // flock: held as long as init lives
 	socketFile = "api.sock"
 	logFile    = "log"  // the engine's standard error
 	undoFile   = "undo" // what is to be set back outside, see forward
@@ -52,19 +52,15 @@ func BaseDir() (string, error) {
 	return dir, nil
 }
 
-// A stateDir is a network's locked state directory.
+// A stateDir is a network's state directory. Init holds the lock; the keeper has none.
 type stateDir struct {
 	name, path string
 	base, lock *os.File
 }
 
-// claim makes and locks the state directory of a network. An empty name takes
+// claim makes and locks the state directory of a network in dir. An empty name takes
 // the first free one of net1, net2, …
-func claim(name string) (*stateDir, error) {
-	dir, err := BaseDir()
-	if err != nil {
-		return nil, err
-	}
+func claim(dir, name string) (*stateDir, error) {
 	if name != "" {
 		return claimIn(dir, name)
 	}
@@ -102,7 +98,6 @@ func claimIn(dir, name string) (*stateDir, error) {
 			return nil, fmt.Errorf("state directory: %w", err)
 		}
 		s := &stateDir{name: name, path: path, base: base, lock: lock}
-		restore(base, name) // of one that was killed
 		os.Remove(filepath.Join(path, socketFile))
 		return s, nil
 	}
@@ -215,19 +210,26 @@ func Clean() ([]string, error) {
 	var cleaned []string
 	var errs []error
 	for _, name := range dead {
-		s, err := claimIn(dir, name)
-		if err != nil {
-			continue // came to life or went in the meantime
-		}
-		restore(s.base, name)
-		if err := removeState(int(s.base.Fd()), name); err != nil {
-			errs = append(errs, fmt.Errorf("network %s: %w", name, err))
-		} else {
+		var running *RunningError
+		switch err := sweep(dir, name); {
+		case err == nil:
 			cleaned = append(cleaned, name)
+		case !errors.As(err, &running): // else it came to life in the meantime
+			errs = append(errs, fmt.Errorf("network %s: %w", name, err))
 		}
-		s.close()
 	}
 	return cleaned, errors.Join(errs...)
+}
+
+// sweep removes what a dead network left.
+func sweep(dir, name string) error {
+	s, err := claimIn(dir, name)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	restore(s.base, name)
+	return removeState(int(s.base.Fd()), name)
 }
 
 func (s *stateDir) close() {
