@@ -1,0 +1,168 @@
+package openflow
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"weft/control"
+)
+
+// lineTime is how times are written in lines.
+const lineTime = "15:04:05.000000"
+
+// Line writes m for people:
+//
+//	12:00:00.123456 s1 → c0 OF1.3 PACKET_IN xid=7 in_port=1 reason=no_match 10.0.0.1 → 10.0.0.2 ICMP echo request
+func (d *Decoder) Line(m control.TapMessage) string {
+	from, to := m.Switch, m.Controller
+	if !m.FromSwitch {
+		from, to = to, from
+	}
+	return m.Time.Format(lineTime) + " " + from + " → " + to + " " + d.Decode(m.Data).String()
+}
+
+// String writes the message on one line for people. It leaves out what is Usual.
+func (d Decoded) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "OF%v %s xid=%d", d.Version, d.Name, d.XID)
+	d.writeFields(&b)
+	return b.String()
+}
+
+// writeFields writes what follows the header.
+func (d Decoded) writeFields(b *strings.Builder) {
+	for _, f := range d.Fields {
+		if !f.Usual {
+			b.WriteByte(' ')
+			writeField(b, f)
+		}
+	}
+	if strings.Contains(d.Name, "type ") {
+		fmt.Fprintf(b, " length=%d", d.Length)
+	}
+	if d.Malformed != "" {
+		fmt.Fprintf(b, " (malformed: %s)", d.Malformed)
+	}
+}
+
+// writeField writes a field of a message. Names that say no more than their value are
+// left out: an enumeration that comes first, a packet, the fields of a match.
+func writeField(b *strings.Builder, f Field) {
+	switch v := f.Value.(type) {
+	case Packet:
+		b.WriteString(v.Summary)
+		return
+	case Decoded:
+		b.WriteString("{" + v.String() + "}")
+		return
+	case Fields:
+		if f.Name == "match" || f.Name == "stats" {
+			if len(v) == 0 {
+				b.WriteString("any")
+			}
+			writeFields(b, v)
+			return
+		}
+	case Number:
+		if f.Name == "command" && v.Text != "" {
+			b.WriteString(v.Text)
+			return
+		}
+	case List:
+		switch {
+		case len(v) == 0 && (f.Name == "actions" || f.Name == "instructions"):
+			b.WriteString(f.Name + "=drop")
+			return
+		case f.Name == "ports" || len(v) == 0:
+			// Most of a list of ports is of no interest.
+		}
+	}
+	b.WriteString(f.Name)
+	b.WriteByte('=')
+	writeValue(b, f.Value)
+}
+
+// writeFields writes name=value, separated by commas.
+func writeFields(b *strings.Builder, fields Fields) {
+	first := true
+	for _, f := range fields {
+		if f.Usual {
+			continue
+		}
+		if !first {
+			b.WriteByte(',')
+		}
+		first = false
+		writeField(b, f)
+	}
+}
+
+func writeValue(b *strings.Builder, v any) {
+	switch v := v.(type) {
+	case Number:
+		if v.Text != "" {
+			b.WriteString(v.Text)
+		} else {
+			b.WriteString(strconv.FormatUint(v.N, 10))
+		}
+	case Text:
+		writeText(b, string(v))
+	case Data:
+		b.WriteString(hexData(v))
+	case Item:
+		writeItem(b, v)
+	case Packet:
+		b.WriteString(v.Summary)
+	case Decoded:
+		b.WriteString("{" + v.String() + "}")
+	case Fields:
+		b.WriteByte('{')
+		writeFields(b, v)
+		b.WriteByte('}')
+	case List:
+		b.WriteByte('[')
+		for i, e := range v {
+			if i > 0 {
+				b.WriteByte(' ')
+			}
+			writeValue(b, e)
+		}
+		b.WriteByte(']')
+	}
+}
+
+// writeText writes a text, quoted if it has blanks or what could break a line.
+func writeText(b *strings.Builder, s string) {
+	for _, c := range s {
+		if c <= ' ' || c == '"' || !strconv.IsPrint(c) {
+			b.WriteString(strconv.Quote(s))
+			return
+		}
+	}
+	b.WriteString(s)
+}
+
+// writeItem writes kind, kind:value or kind(name=value,…).
+func writeItem(b *strings.Builder, i Item) {
+	b.WriteString(i.Kind)
+	var shown Fields
+	for _, f := range i.Fields {
+		if !f.Usual {
+			shown = append(shown, f)
+		}
+	}
+	switch {
+	case len(shown) == 0:
+	case len(shown) == 1 && i.Kind == "set_field":
+		b.WriteByte(':')
+		writeField(b, shown[0])
+	case len(shown) == 1:
+		b.WriteByte(':')
+		writeValue(b, shown[0].Value)
+	default:
+		b.WriteByte('(')
+		writeFields(b, shown)
+		b.WriteByte(')')
+	}
+}
