@@ -9,6 +9,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"weft/internal/ovs"
 	"weft/node"
 	"weft/topo"
 )
@@ -111,18 +112,25 @@ func (n *Network) AddLink(ctx context.Context, l topo.Link) (added topo.PlannedL
 		if err := n.makeLinks(ctx, []topo.PlannedLink{added}, &reporter{}); err != nil {
 			return err
 		}
+		var ports []ovs.Bridge
 		for _, e := range []topo.PlannedEnd{added.A, added.B} {
-			if err := n.attach(ctx, e); err != nil {
+			p, err := n.attach(e)
+			if err != nil {
 				return err
 			}
+			ports = append(ports, p...)
 		}
-		return nil
+		if len(ports) == 0 {
+			return nil
+		}
+		return n.ovs.AddPorts(ctx, ports...)
 	}, func() { n.detach(context.WithoutCancel(ctx), added) })
 	return added, err
 }
 
-// attach makes a new interface part of its node.
-func (n *Network) attach(ctx context.Context, e topo.PlannedEnd) error {
+// attach makes a new interface part of its node; what it returns is for Open vSwitch to
+// add.
+func (n *Network) attach(e topo.PlannedEnd) ([]ovs.Bridge, error) {
 	i := *n.plan.Interface(e)
 	if h := n.plan.Host(e.Node); h != nil {
 		n.mu.Lock()
@@ -132,7 +140,7 @@ func (n *Network) attach(ctx context.Context, e topo.PlannedEnd) error {
 		if len(h.Interfaces) == 1 {
 			c.Gateway = h.DefaultRoute
 		}
-		return host.Configure(c)
+		return nil, host.Configure(c)
 	}
 	sw := n.plan.Switch(e.Node)
 	n.mu.Lock()
@@ -140,11 +148,12 @@ func (n *Network) attach(ctx context.Context, e topo.PlannedEnd) error {
 	n.mu.Unlock()
 	switch {
 	case !running:
-		return nil
+		return nil, nil
 	case sw.Driver == topo.DriverLinux:
-		return node.BridgePort(n.nl, sw.Device, i.Device)
+		return nil, node.BridgePort(n.nl, sw.Device, i.Device)
 	}
-	return n.ovs.AddPort(ctx, sw.Device, node.OVSPortConfig(n.ovsPort(i), n.portDatapath(e.Node)))
+	port := node.OVSPortConfig(n.ovsPort(i), n.portDatapath(e.Node))
+	return []ovs.Bridge{{Name: sw.Device, Ports: []ovs.Port{port}}}, nil
 }
 
 // detach takes a link out of its switches and deletes its devices.

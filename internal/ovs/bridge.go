@@ -46,7 +46,7 @@ func (i *Instance) AddBridges(ctx context.Context, bridges ...Bridge) error {
 	for _, br := range bridges {
 		b.bridge(br)
 	}
-	return i.commit(ctx, b.ops...)
+	return i.commit(ctx, &b)
 }
 
 // DeleteBridges removes bridges with their ports.
@@ -55,20 +55,25 @@ func (i *Instance) DeleteBridges(ctx context.Context, names ...string) error {
 	if err != nil {
 		return err
 	}
-	var ops []ovsdb.TransactOp
+	var b builder
 	for _, id := range ids {
-		ops = append(ops, mutate{Table: "Open_vSwitch", Mutations: []cond{{"bridges", "delete", uuid(id)}}})
+		b.ops = append(b.ops, mutate{Table: "Open_vSwitch", Mutations: []cond{{"bridges", "delete", uuid(id)}}})
 	}
-	return i.commit(ctx, ops...)
+	return i.commit(ctx, &b)
 }
 
-// AddPort adds a port to a bridge.
-func (i *Instance) AddPort(ctx context.Context, bridge string, p Port) error {
+// AddPorts adds ports to bridges, of which each may be named by several. The ends of a
+// patch must come together.
+func (i *Instance) AddPorts(ctx context.Context, bridges ...Bridge) error {
 	var b builder
-	ref := b.port(p)
-	b.ops = append(b.ops, mutate{Table: "Bridge", Where: []cond{{"name", "==", bridge}},
-		Mutations: []cond{{"ports", "insert", ref}}})
-	return i.commit(ctx, b.ops...)
+	for _, br := range bridges {
+		for _, p := range br.Ports {
+			ref := b.port(p)
+			b.ops = append(b.ops, mutate{Table: "Bridge", Where: []cond{{"name", "==", br.Name}},
+				Mutations: []cond{{"ports", "insert", ref}}})
+		}
+	}
+	return i.commit(ctx, &b)
 }
 
 // DeletePort removes a port from a bridge.
@@ -77,8 +82,8 @@ func (i *Instance) DeletePort(ctx context.Context, bridge, port string) error {
 	if err != nil {
 		return err
 	}
-	return i.commit(ctx, mutate{Table: "Bridge", Where: []cond{{"name", "==", bridge}},
-		Mutations: []cond{{"ports", "delete", uuid(ids[0])}}})
+	return i.commit(ctx, &builder{ops: []ovsdb.TransactOp{mutate{Table: "Bridge", Where: []cond{{"name", "==", bridge}},
+		Mutations: []cond{{"ports", "delete", uuid(ids[0])}}}}})
 }
 
 // ids returns the UUIDs of the rows of table that have these names, in their order.
@@ -103,8 +108,9 @@ func (i *Instance) ids(ctx context.Context, table string, names ...string) ([]st
 
 // A builder gathers the operations of one transaction.
 type builder struct {
-	ops  []ovsdb.TransactOp
-	next int
+	ops   []ovsdb.TransactOp
+	next  int
+	ports []string // added
 }
 
 func (b *builder) insert(table string, r row) any {
@@ -115,6 +121,7 @@ func (b *builder) insert(table string, r row) any {
 }
 
 func (b *builder) port(p Port) any {
+	b.ports = append(b.ports, p.Name)
 	iface := row{"name": p.Name, "ofport_request": p.Number}
 	if p.Type != "" {
 		iface["type"] = p.Type
@@ -139,6 +146,7 @@ func (b *builder) controllers(targets []string) any {
 }
 
 func (b *builder) bridge(br Bridge) {
+	b.ports = append(b.ports, br.Name)
 	local := b.insert("Interface", row{"name": br.Name, "type": "internal"})
 	ports := []any{b.insert("Port", row{"name": br.Name, "interfaces": local})}
 	for _, p := range br.Ports {

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -236,7 +237,7 @@ func (i *Instance) supervise(args func(*Instance) []string, slot **daemon) {
 // restarted waits until a daemon that was started again has done its work, and tells.
 func (i *Instance) restarted(daemon string, cause error) {
 	// An empty change: a new ovs-vswitchd answers once it has done it all.
-	if err := i.commit(context.Background()); err != nil {
+	if err := i.commit(context.Background(), &builder{}); err != nil {
 		i.cfg.Log.Warn("Open vSwitch daemon restarted, but", "daemon", daemon, "err", err)
 		return
 	}
@@ -253,20 +254,20 @@ func (i *Instance) reconnect(ctx context.Context) error {
 }
 
 // commit applies ops in one transaction and waits until ovs-vswitchd has done so.
-func (i *Instance) commit(ctx context.Context, ops ...ovsdb.TransactOp) error {
+func (i *Instance) commit(ctx context.Context, b *builder) error {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
 	db, err := i.connection(ctx)
 	if err != nil {
 		return err
 	}
-	if err := db.transact(ctx, ops...); err != nil {
+	if err := db.transact(ctx, b.ops...); err != nil {
 		return err
 	}
 	if err := i.startSwitch(); err != nil {
 		return err
 	}
-	if err := i.applied(ctx); err != nil {
+	if err := i.applied(ctx, b.ports); err != nil {
 		return err
 	}
 	i.enlarge()
@@ -318,8 +319,8 @@ func (i *Instance) enlarge() {
 }
 
 // applied waits until ovs-vswitchd's cur_cfg has reached the database's next_cfg
-// (ovs-vswitchd.conf.db(5)), and reports interfaces that it could not open.
-func (i *Instance) applied(ctx context.Context) error {
+// (ovs-vswitchd.conf.db(5)), and reports which of ports it could not open.
+func (i *Instance) applied(ctx context.Context, ports []string) error {
 	want := -1.0
 	for {
 		db, err := i.connection(ctx)
@@ -341,7 +342,7 @@ func (i *Instance) applied(ctx context.Context) error {
 		}
 		switch {
 		case cur >= want:
-			return i.interfaceErrors(ctx, db)
+			return interfaceErrors(ctx, db, ports)
 		case ctx.Err() != nil:
 			return fmt.Errorf("ovs-vswitchd has not applied the configuration: %w", ctx.Err())
 		}
@@ -351,7 +352,11 @@ func (i *Instance) applied(ctx context.Context) error {
 	}
 }
 
-func (i *Instance) interfaceErrors(ctx context.Context, db *client) error {
+// interfaceErrors reports which of ports ovs-vswitchd could not open.
+func interfaceErrors(ctx context.Context, db *client, ports []string) error {
+	if len(ports) == 0 {
+		return nil
+	}
 	rows, err := db.Transact(ctx, database, []ovsdb.TransactOp{query{Table: "Interface",
 		Where: []cond{{"error", "!=", set[string](nil)}}, Columns: []string{"name", "error"}}})
 	if err != nil {
@@ -359,7 +364,9 @@ func (i *Instance) interfaceErrors(ctx context.Context, db *client) error {
 	}
 	var errs []error
 	for _, r := range rows {
-		errs = append(errs, fmt.Errorf("switch port %v: %v", r["name"], r["error"]))
+		if name, _ := r["name"].(string); slices.Contains(ports, name) {
+			errs = append(errs, fmt.Errorf("switch port %s: %v", name, r["error"]))
+		}
 	}
 	return errors.Join(errs...)
 }
