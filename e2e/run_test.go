@@ -16,9 +16,9 @@ import (
 
 // Bounds of waiting. They are generous: the machine may be busy. Only a hang meets them.
 const (
-	most      = 20 * time.Second // any run
-	mostGone  = 12 * time.Second // until nothing is left
-	mostReady = 20 * time.Second // a network or an answer
+	most      = 60 * time.Second // any run
+	mostGone  = 30 * time.Second // until nothing is left
+	mostReady = 60 * time.Second // a network or an answer
 )
 
 // A launch is a way to start weft.

@@ -146,6 +146,7 @@ func TestBadControllers(t *testing.T) {
 		{"no such host", "nosuch.invalid:6653", "ovsk", []string{"nosuch.invalid"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			eachUser(t, func(t *testing.T, u user) {
 				began := time.Now()
 				out := weft(t, u, 1, "--topo", "linear,2", "--switch", c.switches,
