@@ -22,27 +22,22 @@ import (
 func arrows() map[string][]string {
 	bottom := []string{"topo", "internal/"}
 	return map[string][]string{
-		"cmd/weft": {"session", "shell", "api", "network", "topo", "internal/doctor", "internal/sandbox"},
-		"session":  {"shell", "api", "network", "topo", "internal/sandbox"},
-		"shell":    {"api", "network", "topo"},
+		"cmd/weft": {"session", "shell", "api", "network", "capture", "topo", "internal/doctor", "internal/sandbox"},
+		"session":  {"shell", "api", "network", "capture", "topo", "internal/sandbox"},
+		"shell":    {"api", "network", "capture", "topo"},
 		"api":      {"network", "node", "capture", "topo"},
 		"network":  {"node", "link", "control", "capture", "dpdkhost", "topo", "internal/"},
 		"node":     bottom, // not link: network joins them
 		"link":     bottom, // not node
 		"control":  bottom,
-		"capture":  {"control", "internal/"},
-		"capture":  bottom,
-		"topo":     nil,
+		// What control relays, as values and text.
+		"control/openflow": {"control"},
+		"capture":          {"control", "internal/"},
+		"topo":             nil,
 		// Outsiders use the program, not its packages.
 		"bench": nil,
 		"e2e":   nil,
 		".":     nil,
-		// Each of these stands alone.
-		"internal/doctor":  nil,
-		"internal/ns":      nil,
-		"internal/ovs":     nil,
-		"internal/probe":   nil,
-		"internal/sandbox": nil,
 	}
 }
 
@@ -88,7 +83,8 @@ func TestImports(t *testing.T) {
 	table := arrows()
 	packages(t, func(dir string, p *build.Package) {
 		may, known := table[dir]
-		if !known {
+		if !known && !strings.HasPrefix(dir, "internal/") { // each of those stands alone
+
 			t.Errorf("%s is not in the table of arrows: say there what it may import", dir)
 			return
 		}
