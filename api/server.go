@@ -78,6 +78,7 @@ func Serve(ctx context.Context, l net.Listener, env network.Env) error {
 	}))
 	mux.HandleFunc("POST /v1/shell", s.shell)
 	mux.HandleFunc("POST /v1/captures", s.capture)
+	s.handleChannels(mux)
 	mux.HandleFunc("GET /v1/events", s.events)
 	s.http = &http.Server{Handler: mux, ErrorLog: slog.NewLogLogger(env.Log.Handler(), slog.LevelWarn),
 		BaseContext: func(net.Listener) context.Context { return ctx }}

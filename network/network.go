@@ -61,6 +61,7 @@ type Network struct {
 	ovsReady    func() (*ovs.Instance, error)
 	running     map[string]bool // switches
 	relays      map[channel]*control.Relay
+	experiments map[channel]*experiment
 	controllers map[string]*controller
 	listeners   map[string]net.Listener // of switches, in the user's namespaces
 	uplinks     []*sandbox.Uplink
@@ -82,7 +83,8 @@ func Up(ctx context.Context, plan *topo.Plan, env Env, progress func(Event)) (*N
 	n := &Network{
 		env: env, plan: plan.Clone(), started: time.Now(),
 		hosts: map[string]*node.Host{}, shells: map[string]*node.Shell{}, running: map[string]bool{},
-		relays: map[channel]*control.Relay{}, controllers: map[string]*controller{}, listeners: map[string]net.Listener{},
+		relays: map[channel]*control.Relay{}, experiments: map[channel]*experiment{},
+		controllers: map[string]*controller{}, listeners: map[string]net.Listener{},
 	}
 	n.plan.Name = env.Name
 	n.local = localPorts(n.plan)
@@ -347,6 +349,9 @@ func (n *Network) Close() error {
 	for _, r := range relays {
 		errs = append(errs, r.Close())
 	}
+	n.mu.Lock()
+	errs = append(errs, n.endExperiments(func(channel) bool { return true }))
+	n.mu.Unlock()
 	for _, l := range listeners {
 		errs = append(errs, l.Close())
 	}

@@ -226,5 +226,6 @@ func (n *Network) closeChannels(match func(channel) bool) error {
 			delete(n.relays, ch)
 		}
 	}
+	errs = append(errs, n.endExperiments(match))
 	return errors.Join(errs...)
 }
