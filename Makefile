@@ -48,7 +48,7 @@ install: build ## install weft, mn, manual page and completions below PREFIX
 test: ## install what is missing, then run all checks and tests, with a summary at the end
 	@$(call install,$(TEST_PACKAGES))
 	@mkdir -p bin; start=$$SECONDS; status=passed; \
-	$(MAKE) --no-print-directory lint unit kernel fuzz 2>&1 | tee bin/test.log || status=FAILED; \
+	$(MAKE) --no-print-directory -k lint unit kernel fuzz 2>&1 | tee bin/test.log || status=FAILED; \
 	echo "weft: tests $$status: $$(grep -c '^ok ' bin/test.log) ok, $$(grep -c '^FAIL	' bin/test.log) failed, in $$((SECONDS-start)) s; all output is in bin/test.log"; \
 	[ $$status = passed ]
 
