@@ -67,10 +67,46 @@ func (c *Capture) Copy(w io.Writer) (r network.CaptureResult, err error) {
 	}
 }
 
-// Record copies the capture to the file that f says, and closes it.
-func (c *Capture) Record(f *capture.File) (network.CaptureResult, error) {
-	r, err := c.Copy(f)
-	return r, errors.Join(err, f.Close())
+// A Recording is a capture that goes to a file.
+type Recording struct {
+	*Capture
+	Request network.CaptureRequest
+	File    *capture.File
+
+	done   chan struct{}
+	result network.CaptureResult
+	err    error
+}
+
+// Record starts a capture into the file that to says. It makes no file if the capture
+// cannot start.
+func (c *Client) Record(ctx context.Context, r network.CaptureRequest, to capture.FileConfig) (*Recording, error) {
+	run, err := c.Capture(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	f, err := capture.Create(to)
+	if err != nil {
+		run.conn.Close()
+		return nil, fmt.Errorf("capture: %w", err)
+	}
+	rec := &Recording{Capture: run, Request: r, File: f, done: make(chan struct{})}
+	go func() {
+		defer close(rec.done)
+		rec.result, rec.err = run.Copy(f)
+		rec.err = errors.Join(rec.err, f.Close())
+	}()
+	return rec, nil
+}
+
+// Done is closed when the capture has ended and its file is complete.
+func (r *Recording) Done() <-chan struct{} { return r.done }
+
+// Result waits for the end and says what was captured. A file that could not be written to
+// its end has an error.
+func (r *Recording) Result() (network.CaptureResult, error) {
+	<-r.done
+	return r.result, r.err
 }
 
 // capture runs a capture for as long as the client wants it.

@@ -2,7 +2,8 @@
 // sandbox starts, the network comes up, tests and scripts run, a person gets a prompt,
 // all is taken down, and an exit status tells the truth.
 //
-// It may import shell, api, topo and internal/sandbox.
+// It may import shell, api, network and capture (for their values), topo and
+// internal/sandbox.
 package session
 
 import (
@@ -22,6 +23,7 @@ import (
 	"time"
 
 	"weft/api"
+	"weft/capture"
 	"weft/internal/sandbox"
 	"weft/network"
 	"weft/shell"
@@ -45,6 +47,9 @@ type Config struct {
 	// Pre and Post are files of REPL commands for before the switches start and after
 	// the tests.
 	Pre, Post string
+	// Captures are those that last as long as the network: they begin before its switches
+	// start and see its end.
+	Captures []Capture
 	// Xterms opens a terminal window on every node once the network runs.
 	Xterms bool
 	// Wait is how long to wait for the switches' controllers. Negative: do not wait.
@@ -58,6 +63,12 @@ type Config struct {
 	In     *os.File
 	Out    io.Writer
 	Err    io.Writer
+}
+
+// A Capture is what to capture and where to.
+type Capture struct {
+	Request network.CaptureRequest
+	File    capture.FileConfig
 }
 
 // DefaultWait bounds the wait for controllers before tests.
@@ -150,6 +161,8 @@ type run struct {
 	plan     *topo.Plan
 	client   *api.Client
 	progress *shell.Progress
+	shell    *shell.Session
+	captures []*api.Recording
 	start    time.Time
 	failed   bool
 
@@ -199,8 +212,17 @@ func (r *run) live(ctx context.Context) error {
 		Client: r.client, Dialect: r.Dialect, In: r.In, Out: r.Out, Err: r.Err,
 		JSON: r.JSON, HistoryFile: historyFile(r.Dialect), Log: r.Log,
 	})
+	r.shell = sh
 	if err := r.client.Up(ctx, r.plan, r.progress.Event); err != nil {
 		return err
+	}
+	for _, c := range r.Captures {
+		rec, err := r.client.Record(context.WithoutCancel(ctx), c.Request, c.File)
+		if err != nil {
+			return fmt.Errorf("capture to %s: %w", c.File.Path, err)
+		}
+		r.captures = append(r.captures, rec)
+		go r.watchCapture(rec)
 	}
 	if r.Pre != "" {
 		r.progress.Close()
@@ -345,8 +367,12 @@ func (r *run) down(box *sandbox.Sandbox) error {
 	if errors.Is(err, api.ErrGone) {
 		err = nil // the sandbox's own error says it
 	}
+	captured := r.endCaptures()
 	if e := box.Close(); err == nil && e != nil {
 		err = e
+	}
+	if err == nil {
+		err = captured
 	}
 	if r.progress != nil {
 		r.progress.Close()
@@ -355,6 +381,31 @@ func (r *run) down(box *sandbox.Sandbox) error {
 		}
 	}
 	return err
+}
+
+// watchCapture tells when a capture fails while the network lives on.
+func (r *run) watchCapture(rec *api.Recording) {
+	if _, err := rec.Result(); err != nil && !errors.Is(err, api.ErrGone) {
+		fmt.Fprintf(r.Err, "Warning: capture to %s has ended: %v\n", rec.File.Name(), err)
+	}
+}
+
+// endCaptures waits for the files of captures and says what they have.
+func (r *run) endCaptures() error {
+	var errs []error
+	for _, rec := range r.captures {
+		result, err := rec.Result()
+		if err != nil {
+			errs = append(errs, fmt.Errorf("capture to %s: %w", rec.File.Name(), err))
+		}
+		if !r.Quiet {
+			shell.NewCaptureSummary(rec, result).Write(r.Err)
+		}
+	}
+	if r.shell != nil {
+		errs = append(errs, r.shell.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // historyFile is where the REPL keeps its history: Mininet's file in its dialect, else

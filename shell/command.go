@@ -101,6 +101,8 @@ func commands() []command {
 		{name: "del", usage: "NODE | link NODE NODE", doc: "remove a node and its links, or the links between two nodes", example: "del link h1 s1",
 			run: runDelete, complete: completeDelete},
 
+		{name: "capture", usage: "[TARGET... FILE | stop [NUMBER...]]", doc: "capture packets to a file for Wireshark; without arguments, list captures", example: "capture s1-s2 control trace.pcapng",
+			options: captureOptions(), run: runCapture, complete: completeCapture},
 		{name: "dpctl", usage: "COMMAND [ARG...]", doc: "run an ovs-ofctl command on every switch", example: "dpctl dump-flows",
 			mininet:  "Run dpctl (or ovs-ofctl) command on all switches.\n           Usage: dpctl command [arg1] [arg2] ...",
 			verbatim: true, run: runDpctl, complete: completeDpctl},

@@ -3,7 +3,8 @@
 // JSON for programs. It sees the network only through the API's client and runs in
 // the user's own namespaces.
 //
-// It may import api, network (for its values) and topo, and nothing else of weft.
+// It may import api, network and capture (for their values) and topo, and nothing else of
+// weft.
 //
 //	line ── comment, words, options ──► command.run ──► API
 //	                                        │ value
@@ -84,6 +85,7 @@ type Client interface {
 	Measurer
 	Builder
 	Operator
+	Recorder
 }
 
 var _ Client = (*api.Client)(nil)
@@ -124,6 +126,9 @@ type Session struct {
 	watching int            // depth of watchInterrupts
 	attended bool           // a person types the lines
 	failed   bool
+
+	recordings []recording // captures that were started and not stopped
+	captured   int         // captures started so far
 }
 
 // New returns a Session; it does not touch the terminal or the network yet.

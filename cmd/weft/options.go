@@ -26,6 +26,7 @@ type options struct {
 	listenPort       int
 	noListenPort     bool
 	tests            []string
+	captures         []string
 	pre, post        string
 	xterms, wait     bool
 	twait            string
@@ -101,6 +102,7 @@ func addOptions(cmd *cobra.Command, d shell.Dialect) (*options, []group) {
 	f.StringArrayVar(&o.tests, "test", nil, "`TEST[,K=V...][+TEST...]` run tests instead of a prompt; may be repeated: "+strings.Join(testNames(), " ")+"; or one line for the prompt, if there is a blank in it. Arguments: timeout=SECONDS tries=N count=N seconds=N bw=RATE, or two hosts")
 	f.StringVar(&o.pre, "pre", "", "`FILE` run the commands in FILE before the switches start")
 	f.StringVar(&o.post, "post", "", "`FILE` run the commands in FILE after the tests or the prompt")
+	f.StringArrayVar(&o.captures, "capture", nil, "`TARGET[,TARGET...]=FILE` capture packets from before the switches start to the network's end, for Wireshark; may be repeated. A target is an interface, a node, a link (s1-s2), control (all control channels), s1:c0 or all")
 	f.BoolVarP(&o.xterms, "xterms", "x", false, "open a terminal window on every node; needs DISPLAY")
 	f.BoolVarP(&o.wait, "wait", "w", false, fmt.Sprintf("wait until the switches have their controllers, at most %g s; tests always do", session.DefaultWait.Seconds()))
 	f.VarP(spanValue(&o.twait), "twait", "t", "`SECONDS` the same, at most SECONDS; 0 to go on at once")
@@ -128,7 +130,7 @@ func addOptions(cmd *cobra.Command, d shell.Dialect) (*options, []group) {
 		g.flags.VisitAll(splitUsage)
 		cmd.Flags().AddFlagSet(g.flags)
 	}
-	for _, name := range []string{"ip6", "name", "dry-run", "json", "quiet", "log-level"} {
+	for _, name := range []string{"ip6", "name", "capture", "dry-run", "json", "quiet", "log-level"} {
 		annotate(cmd.Flags().Lookup(name), ownOption)
 	}
 	completeOptions(cmd)
@@ -230,6 +232,11 @@ func (o *options) config(p *program) (session.Config, error) {
 		commands, err := testCommands(t, hosts)
 		errs = append(errs, err)
 		c.Tests = append(c.Tests, commands...)
+	}
+	for _, text := range o.captures {
+		capture, err := parseCapture(text)
+		errs = append(errs, err)
+		c.Captures = append(c.Captures, capture)
 	}
 	if o.wait {
 		c.Wait = session.DefaultWait
@@ -392,7 +399,7 @@ func completeOptions(cmd *cobra.Command) {
 	for _, t := range tests() {
 		values["test"] = append(values["test"], cobra.CompletionWithDesc(t.name, t.doc))
 	}
-	for _, name := range []string{"name", "ipbase", "ip6", "nat", "listenport", "twait"} {
+	for _, name := range []string{"name", "ipbase", "ip6", "nat", "listenport", "twait", "capture"} {
 		values[name] = nil
 	}
 	for name, list := range values {
