@@ -80,6 +80,7 @@ func Serve(ctx context.Context, l net.Listener, env network.Env) error {
 	mux.HandleFunc("POST /v1/captures", s.capture)
 	s.handleChannels(mux)
 	mux.HandleFunc("GET /v1/events", s.events)
+	mux.HandleFunc("GET /v1/control/messages", s.controlMessages)
 	s.http = &http.Server{Handler: mux, ErrorLog: slog.NewLogLogger(env.Log.Handler(), slog.LevelWarn),
 		BaseContext: func(net.Listener) context.Context { return ctx }}
 	failed := make(chan error, 1)

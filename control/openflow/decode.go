@@ -10,6 +10,8 @@ package openflow
 
 import (
 	"encoding/binary"
+	"maps"
+	"slices"
 
 	"weft/control"
 )
@@ -68,4 +70,26 @@ func decode(t *tables, m control.Message, base, depth int) Decoded {
 		out.Malformed = "the header has another length"
 	}
 	return out
+}
+
+// Names returns the names that Decoded.Name may have for what is known, in order.
+func (d *Decoder) Names() []string {
+	all := map[string]bool{}
+	for key := range d.tables.messages {
+		name := key.typ.Name(key.version)
+		all[name] = true
+		switch {
+		case key.typ == multipartRequest(key.version) || key.typ == multipartRequest(key.version)+1:
+			for _, k := range d.tables.multiparts[key.version] {
+				all[name+" "+k.name] = true
+			}
+		case key.typ == control.TypeExperimenter:
+			for _, types := range d.tables.experimenters {
+				for _, k := range types {
+					all[name+" "+k.name] = true
+				}
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
 }
