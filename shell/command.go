@@ -103,6 +103,9 @@ func commands() []command {
 
 		{name: "capture", usage: "[TARGET... FILE | stop [NUMBER...]]", doc: "capture packets to a file for Wireshark; without arguments, list captures", example: "capture s1-s2 control trace.pcapng",
 			options: captureOptions(), run: runCapture, complete: completeCapture},
+		{name: "control", usage: "[SWITCH CONTROLLER down|up|clear | delay TIME [JITTER] | rate RATE | record FILE | replay FILE]",
+			doc: "experiment with a control channel; without arguments, list the channels", example: "control s1 c0 delay 50ms 10ms --to switch",
+			options: controlOptions(), run: runControl, complete: completeControl},
 		{name: "dpctl", usage: "COMMAND [ARG...]", doc: "run an ovs-ofctl command on every switch", example: "dpctl dump-flows",
 			mininet:  "Run dpctl (or ovs-ofctl) command on all switches.\n           Usage: dpctl command [arg1] [arg2] ...",
 			verbatim: true, run: runDpctl, complete: completeDpctl},

@@ -86,6 +86,7 @@ type Client interface {
 	Builder
 	Operator
 	Recorder
+	Experimenter
 }
 
 var _ Client = (*api.Client)(nil)
