@@ -72,11 +72,12 @@ func liveInside() int {
 }
 
 func live(m *testing.M) int {
-	if err := shared.prepare(); err != nil {
+	err := shared.prepare()
+	defer os.RemoveAll(shared.dir)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		return 1
 	}
-	defer os.RemoveAll(shared.dir)
 	before := lookAtMachine()
 	code := m.Run()
 	if left := lookAtMachine().beyond(before); len(left) > 0 && code == 0 {
