@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -141,16 +140,22 @@ func (r *Recorder) write(w io.Writer) error {
 			break
 		}
 		if now := r.lost.Load(); now > lost {
-			err = errors.Join(err, enc.Encode(struct {
+			err = enc.Encode(struct {
 				Lost uint64 `json:"lost"`
-			}{now - lost}))
+			}{now - lost})
 			lost = now
+			if err != nil {
+				break
+			}
 		}
 		number++
-		err = errors.Join(err, enc.Encode(r.entry(&asked, number, m)))
+		err = enc.Encode(r.entry(&asked, number, m))
 		r.messages.Add(1)
 	}
-	if err = errors.Join(err, buf.Flush()); err != nil {
+	if err == nil {
+		err = buf.Flush()
+	}
+	if err != nil {
 		return fmt.Errorf("recording of %s–%s: %w", r.header.Switch, r.header.Controller, err)
 	}
 	return nil
@@ -327,7 +332,7 @@ func ReadRecording(r io.Reader) (*Recording, error) {
 	first, err := lines.ReadBytes('\n')
 	var h recordHeader
 	if e := json.Unmarshal(first, &h); e != nil || h.Format != recordFormat {
-		return nil, fmt.Errorf("this is no recording of a control channel: it does not begin with {\"format\":%q", recordFormat)
+		return nil, fmt.Errorf("this is no recording of a control channel: it does not begin with {\"format\":%q,", recordFormat)
 	}
 	rec := &Recording{Switch: h.Switch, Controller: h.Controller, Start: h.Start}
 	for number := 2; err == nil; number++ {

@@ -29,7 +29,7 @@ func (p *program) command() *cobra.Command {
 	mn.Use = mnName
 	mn.Short = "The same with Mininet's options, prompt and output"
 
-	root.AddCommand(mn, p.listCommand(), p.captureCommand(), p.cleanCommand(), p.doctorCommand(), p.versionCommand(),
+	root.AddCommand(mn, p.listCommand(), p.captureCommand(), p.controlCommand(), p.cleanCommand(), p.doctorCommand(), p.versionCommand(),
 		p.completionCommand(root), p.manCommand(root, groups))
 	help := p.helpCommand(root)
 	root.SetHelpCommand(help)
@@ -38,6 +38,7 @@ func (p *program) command() *cobra.Command {
 	root.SetHelpFunc(describe)
 	for _, c := range root.Commands() {
 		c.SetHelpFunc(describe)
+		c.Flags().VisitAll(splitUsage)
 	}
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { writeHelp(p.out, cmd, groups) })
 	mn.SetHelpFunc(func(cmd *cobra.Command, _ []string) { writeMininetHelp(p.out, mnGroups) })

@@ -47,6 +47,15 @@ func writeHelp(w io.Writer, cmd *cobra.Command, groups []group) {
 			fmt.Fprint(w, "\nOptions:\n")
 			table(w, rows)
 		}
+		if cmd.Long != "" {
+			fmt.Fprintf(w, "\n%s", cmd.Long)
+		}
+		if cmd.Example != "" {
+			fmt.Fprint(w, "\nExamples:\n")
+			for line := range strings.Lines(cmd.Example) {
+				fmt.Fprintf(w, "  %s\n", strings.TrimRight(line, "\n"))
+			}
+		}
 		return
 	}
 	fmt.Fprintf(w, "%s.\n\n", cmd.Short)
