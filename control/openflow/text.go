@@ -166,3 +166,15 @@ func writeItem(b *strings.Builder, i Item) {
 		b.WriteByte(')')
 	}
 }
+
+// Brief writes name and fields on at most most characters.
+func (d Decoded) Brief(most int) string {
+	var b strings.Builder
+	b.WriteString(d.Name)
+	d.writeFields(&b)
+	text := []rune(b.String())
+	if len(text) > most {
+		text = append(text[:most-1], '…')
+	}
+	return string(text)
+}
