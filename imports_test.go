@@ -22,22 +22,24 @@ import (
 func arrows() map[string][]string {
 	bottom := []string{"topo", "internal/"}
 	return map[string][]string{
-		"cmd/weft": {"session", "shell", "api", "network", "capture", "topo", "internal/doctor", "internal/sandbox"},
-		"session":  {"shell", "api", "network", "capture", "topo", "internal/sandbox"},
-		"shell":    {"api", "network", "capture", "topo"},
-		"api":      {"network", "node", "capture", "topo"},
-		"network":  {"node", "link", "control", "capture", "dpdkhost", "topo", "internal/"},
+		"cmd/weft": {"session", "shell", "api", "network", "capture", "conversation", "topo", "internal/doctor", "internal/sandbox"},
+		"session":  {"shell", "api", "network", "capture", "conversation", "topo", "internal/sandbox"},
+		"shell":    {"api", "network", "capture", "conversation", "topo"},
+		"api":      {"network", "node", "capture", "conversation", "topo"},
+		"network":  {"node", "link", "control", "capture", "conversation", "dpdkhost", "topo", "internal/"},
 		"node":     bottom, // not link: network joins them
 		"link":     bottom, // not node
 		"control":  bottom,
 		// What control relays, as values and text.
 		"control/openflow": {"control"},
+		"conversation":     {"control", "control/openflow", "topo", "internal/"},
 		"capture":          {"control", "internal/"},
 		"topo":             nil,
 		// Outsiders use the program, not its packages.
-		"bench": nil,
-		"e2e":   nil,
-		".":     nil,
+		"bench":         nil,
+		"bench/capture": nil,
+		"e2e":           nil,
+		".":             nil,
 	}
 }
 
