@@ -238,14 +238,14 @@ func experiment(c network.ChannelState) string {
 		}
 	}
 	if r := c.Recording; r != nil {
-		text := fmt.Sprintf("%d recorded to %s", r.Messages, r.File)
+		text := fmt.Sprintf("records to %s (%d so far)", r.File, r.Messages)
 		if r.Lost > 0 {
-			text += fmt.Sprintf(" (%d lost)", r.Lost)
+			text = fmt.Sprintf("records to %s (%d so far, %d lost)", r.File, r.Messages, r.Lost)
 		}
 		parts = append(parts, text)
 	}
 	if r := c.Replay; r != nil {
-		parts = append(parts, fmt.Sprintf("replays %s: %d sent, of %d", r.File, r.Sent, r.Recorded))
+		parts = append(parts, fmt.Sprintf("replays %s (%d messages recorded, %d sent)", r.File, r.Recorded, r.Sent))
 	}
 	return strings.Join(parts, ", ")
 }

@@ -32,6 +32,7 @@ type fakeNetwork struct {
 	loss     bool // h1 and h2 do not hear each other
 	missing  bool // s1 is not connected
 	hangPing bool // ping lasts until its caller gives up
+	channel  network.ChannelState
 }
 
 func newFakeNetwork() *fakeNetwork {
@@ -89,17 +90,19 @@ func (f *fakeNetwork) handler() http.Handler {
 	mux := http.NewServeMux()
 	ok := func(*http.Request) (any, error) { return struct{}{}, nil }
 	for pattern, answer := range map[string]func(*http.Request) (any, error){
-		"GET /v1/network":           func(*http.Request) (any, error) { return f.state, nil },
-		"POST /v1/wait":             f.wait,
-		"POST /v1/ping":             f.ping,
-		"POST /v1/iperf":            f.iperf,
-		"POST /v1/hosts":            f.addHost,
-		"POST /v1/switches":         f.addSwitch,
-		"POST /v1/links":            f.addLink,
-		"DELETE /v1/nodes/{name}":   ok,
-		"PATCH /v1/links/{a}/{b}":   f.setLink,
-		"DELETE /v1/links/{a}/{b}":  ok,
-		"PATCH /v1/switches/{name}": ok,
+		"GET /v1/network":                          func(*http.Request) (any, error) { return f.state, nil },
+		"POST /v1/wait":                            f.wait,
+		"POST /v1/ping":                            f.ping,
+		"POST /v1/iperf":                           f.iperf,
+		"POST /v1/hosts":                           f.addHost,
+		"POST /v1/switches":                        f.addSwitch,
+		"POST /v1/links":                           f.addLink,
+		"DELETE /v1/nodes/{name}":                  ok,
+		"PATCH /v1/links/{a}/{b}":                  f.setLink,
+		"DELETE /v1/links/{a}/{b}":                 ok,
+		"PATCH /v1/switches/{name}":                ok,
+		"GET /v1/channels":                         func(*http.Request) (any, error) { return []network.ChannelState{f.channel}, nil },
+		"PATCH /v1/channels/{switch}/{controller}": f.setChannel,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			v, err := answer(r)
