@@ -39,7 +39,7 @@ func superviseMain(args []string) error {
 		unix.Kill(-cmd.Process.Pid, unix.SIGTERM)
 		time.Sleep(2 * time.Second)
 		for {
-			for _, pid := range children() {
+			for _, pid := range children("self") {
 				unix.Kill(pid, unix.SIGKILL)
 			}
 			time.Sleep(10 * time.Millisecond)
@@ -62,12 +62,13 @@ func superviseMain(args []string) error {
 	}
 }
 
-// children returns the process's children, of all threads (proc(5), task/TID/children).
-func children() []int {
+// children returns a process's children, of all its threads (proc(5), task/TID/children).
+func children(process string) []int {
 	var pids []int
-	tasks, _ := os.ReadDir("/proc/self/task")
+	dir := "/proc/" + process + "/task/"
+	tasks, _ := os.ReadDir(dir)
 	for _, t := range tasks {
-		b, _ := os.ReadFile("/proc/self/task/" + t.Name() + "/children")
+		b, _ := os.ReadFile(dir + t.Name() + "/children")
 		for _, f := range bytes.Fields(b) {
 			if pid, err := strconv.Atoi(string(f)); err == nil {
 				pids = append(pids, pid)

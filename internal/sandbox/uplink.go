@@ -11,6 +11,8 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -337,17 +339,14 @@ func (s *server) slirp(q request) (f *os.File, r reply, err error) {
 	return f, r, err
 }
 
-// enginePID returns the engine's process ID as the keeper sees it: init's first child.
+// enginePID returns the engine's process ID as the keeper sees it. Init's first child is the
+// engine; others are orphans, and later.
 func (s *server) enginePID() (int, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", s.initPID))
-	if err != nil {
-		return 0, fmt.Errorf("find the engine: %w", err)
+	pids := children(strconv.Itoa(s.initPID))
+	if len(pids) == 0 {
+		return 0, errors.New("the engine is gone")
 	}
-	var pid int
-	if _, err := fmt.Sscan(string(b), &pid); err != nil {
-		return 0, fmt.Errorf("find the engine: %w", err)
-	}
-	return pid, nil
+	return slices.Min(pids), nil
 }
 
 // awaitDefaultRoute waits until the uplink of the namespace with descriptor fd leads
