@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -339,14 +338,16 @@ func (s *server) slirp(q request) (f *os.File, r reply, err error) {
 	return f, r, err
 }
 
-// enginePID returns the engine's process ID as the keeper sees it. Init's first child is the
-// engine; others are orphans, and later.
+// enginePID returns the engine's process ID as the keeper sees it. Init has other children
+// too: orphans that it reaps.
 func (s *server) enginePID() (int, error) {
-	pids := children(strconv.Itoa(s.initPID))
-	if len(pids) == 0 {
-		return 0, errors.New("the engine is gone")
+	for _, pid := range children(strconv.Itoa(s.initPID)) {
+		argv, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if bytes.HasPrefix(argv, []byte(engineName+"\x00")) {
+			return pid, nil
+		}
 	}
-	return slices.Min(pids), nil
+	return 0, errors.New("the engine is gone")
 }
 
 // awaitDefaultRoute waits until the uplink of the namespace with descriptor fd leads
