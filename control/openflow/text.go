@@ -11,15 +11,15 @@ import (
 // lineTime is how times are written in lines.
 const lineTime = "15:04:05.000000"
 
-// Line writes m for people:
+// Line writes m, which says d, for people:
 //
 //	12:00:00.123456 s1 → c0 OF1.3 PACKET_IN xid=7 in_port=1 reason=no_match 10.0.0.1 → 10.0.0.2 ICMP echo request
-func (d *Decoder) Line(m control.TapMessage) string {
+func Line(m control.TapMessage, d Decoded) string {
 	from, to := m.Switch, m.Controller
 	if !m.FromSwitch {
 		from, to = to, from
 	}
-	return m.Time.Format(lineTime) + " " + from + " → " + to + " " + d.Decode(m.Data).String()
+	return m.Time.Format(lineTime) + " " + from + " → " + to + " " + d.String()
 }
 
 // String writes the message on one line for people. It leaves out what is Usual.
@@ -33,16 +33,43 @@ func (d Decoded) String() string {
 // writeFields writes what follows the header.
 func (d Decoded) writeFields(b *strings.Builder) {
 	for _, f := range d.Fields {
-		if !f.Usual {
-			b.WriteByte(' ')
-			writeField(b, f)
+		if list, ok := f.Value.(List); f.Usual || ok && len(list) == 0 && d.deletes() {
+			continue
 		}
+		b.WriteByte(' ')
+		writeField(b, f)
 	}
 	if strings.Contains(d.Name, "type ") {
 		fmt.Fprintf(b, " length=%d", d.Length)
 	}
 	if d.Malformed != "" {
 		fmt.Fprintf(b, " (malformed: %s)", d.Malformed)
+	}
+}
+
+// deletes reports whether the message deletes flows, which then need no actions.
+func (d Decoded) deletes() bool {
+	f, _ := d.Fields.Get("command")
+	n, ok := f.Value.(Number)
+	return ok && strings.HasPrefix(n.Text, "delete")
+}
+
+// writeInstructions writes actions as those of OpenFlow 1.0 if that is all they do.
+func writeInstructions(b *strings.Builder, list List) {
+	if len(list) == 0 {
+		b.WriteString("actions=drop")
+		return
+	}
+	for i, v := range list {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		item, _ := v.(Item)
+		if actions, ok := item.Fields.Get("actions"); ok && item.Kind == "apply_actions" {
+			writeField(b, actions)
+			continue
+		}
+		writeValue(b, v)
 	}
 }
 
@@ -59,7 +86,7 @@ func writeField(b *strings.Builder, f Field) {
 	case Fields:
 		if f.Name == "match" || f.Name == "stats" {
 			if len(v) == 0 {
-				b.WriteString("any")
+				b.WriteString(f.Name + "=any")
 			}
 			writeFields(b, v)
 			return
@@ -70,12 +97,13 @@ func writeField(b *strings.Builder, f Field) {
 			return
 		}
 	case List:
-		switch {
-		case len(v) == 0 && (f.Name == "actions" || f.Name == "instructions"):
-			b.WriteString(f.Name + "=drop")
+		if len(v) == 0 && f.Name == "actions" {
+			b.WriteString("actions=drop")
 			return
-		case f.Name == "ports" || len(v) == 0:
-			// Most of a list of ports is of no interest.
+		}
+		if f.Name == "instructions" {
+			writeInstructions(b, v)
+			return
 		}
 	}
 	b.WriteString(f.Name)
