@@ -29,11 +29,12 @@ var ErrBusy = errors.New("is busy with another command")
 // directory, variables and jobs stay from one command to the next.
 //
 //	Run ── eval '…' </dev/tty ──► pipe ──► bash ── runs programs on the pty
-//	    ◄── output, then mark(status) ◄── pty master
+//	    ◄── mark(started), output, mark(status) ◄── pty master
 //
 // bash reads commands from a pipe, never from the terminal, so that the terminal belongs to
-// the programs alone. Its prompt is a mark, unguessable, that carries the exit status; it
-// comes in order with the output.
+// the programs alone. Its prompt (PS1) is a mark, unguessable, that carries the exit status;
+// it comes in order with the output. Another one (PS0) says that it has read a command:
+// a Ctrl-C before that would be for bash, which would forget the line.
 type Shell struct {
 	name  string
 	place *ns.Place
@@ -60,7 +61,13 @@ type bash struct {
 	ended    chan struct{}
 }
 
-const markEnd = '\x1e'
+const (
+	markEnd = '\x1e'
+	// started is what PS0's mark has for a status.
+	started = -1
+	// startTimeout bounds the time that bash takes to read a line.
+	startTimeout = 10 * time.Second
+)
 
 // NewShell returns the shell of a node, whose programs run at place. Nothing starts yet.
 func NewShell(name string, place *ns.Place, env []string) *Shell {
@@ -98,14 +105,15 @@ func (s *Shell) Run(ctx context.Context, c Command) (int, error) {
 	if _, err := b.stdin.WriteString(script(c)); err != nil {
 		return 0, fmt.Errorf("%s: the shell has ended: %w", s.name, err)
 	}
-	stop := make(chan struct{})
-	defer close(stop)
-	if c.Stdin != nil {
-		go b.feed(c.Stdin, stop)
-	}
 	b.attended.Store(true)
 	defer b.attended.Store(false)
-	done, kill := ctx.Done(), (<-chan time.Time)(nil)
+	stop := make(chan struct{})
+	defer close(stop)
+	// What disturbs a command waits until it has started.
+	var interrupt, done <-chan struct{}
+	var kill <-chan time.Time
+	late := time.NewTimer(startTimeout)
+	defer late.Stop()
 	for {
 		select {
 		case p, ok := <-b.out:
@@ -115,12 +123,23 @@ func (s *Shell) Run(ctx context.Context, c Command) (int, error) {
 			// A reader that has gone must not stop the program before ctx does.
 			c.Stdout.Write(p)
 		case code := <-b.status:
+			if code == started {
+				late.Stop()
+				interrupt, done = c.Interrupt, ctx.Done()
+				if c.Stdin != nil {
+					go b.feed(c.Stdin, stop)
+				}
+				continue
+			}
 			b.drain(c.Stdout)
 			if ctx.Err() != nil {
 				return code, ctx.Err()
 			}
 			return code, nil
-		case <-c.Interrupt:
+		case <-late.C:
+			b.close()
+			return 0, fmt.Errorf("%s: its shell does not read commands any more, and was ended", s.name)
+		case <-interrupt:
 			b.master.Write([]byte{3})
 		case w := <-c.Resize:
 			pty.Setsize(b.master, &w)
@@ -196,7 +215,9 @@ func startBash(place *ns.Place, env []string) (*bash, error) {
 		status: make(chan int, 1), ended: make(chan struct{})}
 	cmd := exec.Command("bash", "--noprofile", "--norc", "--noediting", "-i")
 	cmd.Env = append(os.Environ(), env...)
-	cmd.Env = append(cmd.Env, "PS1="+mark+"$?"+string(markEnd), "PS2=", "PS0=", "PROMPT_COMMAND=", "HISTFILE=", "BASH_SILENCE_DEPRECATION_WARNING=1")
+	cmd.Env = append(cmd.Env, "PS2=", "PS0="+mark+strconv.Itoa(started)+string(markEnd),
+		// Set anew for each prompt: users' scripts change it.
+		"PROMPT_COMMAND=PS1='"+mark+"$?"+string(markEnd)+"'", "HISTFILE=", "BASH_SILENCE_DEPRECATION_WARNING=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = r, slave, slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 1}
 	b.cmd = cmd
@@ -229,9 +250,11 @@ func (b *bash) ready() error {
 			if !ok {
 				return errors.New("bash ended at once")
 			}
-		case <-b.status:
-			b.drain(io.Discard)
-			return nil
+		case code := <-b.status:
+			if code != started {
+				b.drain(io.Discard)
+				return nil
+			}
 		case <-timeout:
 			return errors.New("bash gave no prompt within 10 s")
 		}

@@ -63,6 +63,7 @@ func TestShellKeepsItsState(t *testing.T) {
 		{"sh -c 'kill -TERM $$'", "Terminated\n", 143},
 		{"nosuchcommand", "bash: nosuchcommand: command not found\n", 127},
 		{"echo (", "bash: eval: line 1: syntax error near unexpected token `('\nbash: eval: line 1: `echo ('\n", -1},
+		{"PS1=changed", "", 0},
 		{"echo still here", "still here\n", 0},
 	} {
 		out, code := run(t, s, c.line)
