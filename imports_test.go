@@ -32,7 +32,6 @@ func arrows() map[string][]string {
 		"control":  bottom,
 		// What control relays, as values and text.
 		"control/openflow": {"control"},
-		"conversation":     {"control", "control/openflow", "topo", "internal/packetfile"},
 		"conversation":     {"control", "control/openflow", "topo", "internal/"},
 		"capture":          {"control", "internal/"},
 		"topo":             nil,

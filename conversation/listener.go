@@ -14,11 +14,11 @@ import (
 	"weft/control/openflow"
 )
 
-// A Listener takes messages and does with those that its Filter picks what its other
-// fields say.
+// A Message is one that passed a control channel.
+type Message = control.TapMessage
+
+// A Listener takes messages and does with those that it picks what its fields say.
 type Listener struct {
-	Decoder *openflow.Decoder
-	Filter  Filter
 	// Lines, if not nil, gets a line for each message: text for people, or JSON.
 	Lines io.Writer
 	JSON  bool
@@ -28,9 +28,22 @@ type Listener struct {
 	// Limit ends listening after so many messages; 0: it does not.
 	Limit int
 
+	decoder *openflow.Decoder
+	filter  Filter
+
 	mu     sync.Mutex
 	closed bool
 	picked int
+}
+
+// NewListener returns a Listener to the messages of a selection.
+func NewListener(s Selection) (*Listener, error) {
+	d := openflow.NewDecoder()
+	f, err := s.Filter(d)
+	if err != nil {
+		return nil, err
+	}
+	return &Listener{decoder: d, filter: f}, nil
 }
 
 // errEnough ends a source: the Limit was reached, or Listen is over.
@@ -38,7 +51,7 @@ var errEnough = errors.New("enough messages")
 
 // A Source calls emit for each message, until it has no more, ctx ends or emit returns an
 // error.
-type Source func(ctx context.Context, emit func(control.TapMessage) error) error
+type Source func(ctx context.Context, emit func(Message) error) error
 
 // Listen takes what a source has, until its end, the Limit or the end of ctx, which is no
 // error. It does not wait for a source that does not end with ctx.
@@ -61,22 +74,26 @@ func (l *Listener) Listen(ctx context.Context, s Source) error {
 	return err
 }
 
-// Picked returns how many messages the Filter has picked.
-func (l *Listener) Picked() int {
+// Unseen returns the fields that were asked for and that no message had, if no message was
+// picked: they may be misspelt.
+func (l *Listener) Unseen() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.picked
+	if l.picked > 0 {
+		return nil
+	}
+	return l.filter.Unseen()
 }
 
 // take takes a message from a source.
-func (l *Listener) take(m control.TapMessage) error {
+func (l *Listener) take(m Message) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		return errEnough
 	}
-	d := l.Decoder.Decode(m.Data)
-	if !l.Filter.Match(m, d) {
+	d := l.decoder.Decode(m.Data)
+	if !l.filter.Match(m, d) {
 		return nil
 	}
 	l.picked++
@@ -98,7 +115,7 @@ func (l *Listener) take(m control.TapMessage) error {
 	return nil
 }
 
-func (l *Listener) write(m control.TapMessage, d openflow.Decoded) error {
+func (l *Listener) write(m Message, d openflow.Decoded) error {
 	if !l.JSON {
 		_, err := io.WriteString(l.Lines, openflow.Line(m, d)+"\n")
 		return err
@@ -124,7 +141,7 @@ type line struct {
 
 // FileSource reads the capture file src, as ReadFile does, and tells report what it held.
 func FileSource(src io.Reader, ports []uint16, report func(Report)) Source {
-	return func(_ context.Context, emit func(control.TapMessage) error) error {
+	return func(_ context.Context, emit func(Message) error) error {
 		r, err := ReadFile(src, ports, emit)
 		report(r)
 		return err

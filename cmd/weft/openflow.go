@@ -17,8 +17,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"weft/api"
-	"weft/control"
-	"weft/control/openflow"
 	"weft/conversation"
 	"weft/internal/sandbox"
 	"weft/network"
@@ -100,11 +98,11 @@ func (q openflowRequest) check() error {
 
 // openflow shows the conversation of a file or network.
 func (p *program) openflow(ctx context.Context, name string, q openflowRequest) error {
-	l := conversation.Listener{Decoder: openflow.NewDecoder(), Lines: p.out, JSON: q.json, Limit: q.limit}
-	var err error
-	if l.Filter, err = q.Filter(l.Decoder); err != nil {
+	l, err := conversation.NewListener(q.Selection)
+	if err != nil {
 		return &session.UsageError{Err: err}
 	}
+	l.Lines, l.JSON, l.Limit = p.out, q.json, q.limit
 	if q.stats || q.plot != "" {
 		l.Counter, l.Lines = conversation.NewCounter(), nil
 	}
@@ -126,10 +124,10 @@ func (p *program) openflow(ctx context.Context, name string, q openflowRequest) 
 		return err
 	}
 	stop() // from here on a signal ends weft
-	if unseen := l.Filter.Unseen(); len(unseen) > 0 && l.Picked() == 0 {
+	if unseen := l.Unseen(); len(unseen) > 0 {
 		fmt.Fprintf(p.err, "Note: no message has a field %s\n", strings.Join(unseen, ", "))
 	}
-	return p.openflowResults(&l, q)
+	return p.openflowResults(l, q)
 }
 
 // openflowResults prints and draws what was collected.
@@ -192,7 +190,7 @@ func (p *program) openflowSource(ctx context.Context, name string, q openflowReq
 	var report atomic.Pointer[conversation.Report]
 	report.Store(&conversation.Report{})
 	read := conversation.FileSource(src, ports, func(r conversation.Report) { report.Store(&r) })
-	return func(ctx context.Context, emit func(control.TapMessage) error) error {
+	return func(ctx context.Context, emit func(conversation.Message) error) error {
 			defer file.Close()
 			if err := read(ctx, emit); err != nil {
 				return fmt.Errorf("%s: %w", name, err)
@@ -234,13 +232,13 @@ func (p *program) liveSource(name string) (conversation.Source, func() error, er
 	}
 	client := api.Dial(path)
 	var missed atomic.Uint64
-	return func(ctx context.Context, emit func(control.TapMessage) error) error {
+	return func(ctx context.Context, emit func(conversation.Message) error) error {
 			err := client.ControlMessages(ctx, nil, func(m network.ControlMessage) error {
 				missed.Add(m.Missed)
 				if len(m.Data) == 0 {
 					return nil
 				}
-				return emit(control.TapMessage{Time: m.Time, Switch: m.Switch, Controller: m.Controller, Conn: m.Connection,
+				return emit(conversation.Message{Time: m.Time, Switch: m.Switch, Controller: m.Controller, Conn: m.Connection,
 					FromSwitch: m.FromSwitch, Data: m.Data})
 			})
 			if errors.Is(err, api.ErrGone) {
