@@ -90,7 +90,7 @@ type Capture struct {
 	interfaces []*iface // those in the stream, by number
 	out        []byte   // whole blocks, to be written
 	count      int      // packets in the stream
-	segments   []packet
+	segments   segmenter
 }
 
 // New returns a Capture without sources. It fails if the filter is not one.
@@ -268,12 +268,12 @@ func (c *Capture) emit(p *packet) {
 		c.append(p)
 		return
 	}
-	c.segments = segment(c.segments[:0], p)
-	for i := range c.segments {
+	list := c.segments.split(p)
+	for i := range list {
 		if c.complete() {
 			return
 		}
-		c.append(&c.segments[i])
+		c.append(&list[i])
 	}
 }
 

@@ -100,16 +100,23 @@ func (f frame) finish(b []byte) {
 	binary.BigEndian.PutUint16(transport[at:], c)
 }
 
-// segment appends to list the packets that hardware would make of p: one, or several if it
-// is longer than a segment, with the checksums that were left to it.
-func segment(list []packet, p *packet) []packet {
+// A segmenter makes the packets that hardware would.
+type segmenter struct {
+	list []packet
+	data []byte // of the packets in list
+}
+
+// split returns what hardware would make of p, valid until the next call: one packet, or
+// several if it is longer than a segment, with the checksums that were left to it.
+func (s *segmenter) split(p *packet) []packet {
+	s.list, s.data = s.list[:0], s.data[:0]
 	f, ok := parseFrame(p.data)
 	if !ok || p.length > len(p.data) || p.segment == 0 && !p.unsummed {
-		list = append(list, *p)
+		s.list = append(s.list, *p)
 		if p.segment > 0 {
-			list[len(list)-1].comment = "left whole: weft splits TCP and UDP over IP only"
+			s.list[0].comment = "left whole: weft splits TCP and UDP over IP only"
 		}
-		return list
+		return s.list
 	}
 	size := p.segment
 	payload := p.data[f.payload:]
@@ -118,7 +125,9 @@ func segment(list []packet, p *packet) []packet {
 	}
 	for from := 0; from == 0 || from < len(payload); from += size {
 		part := payload[from:min(from+size, len(payload))]
-		b := append(append(make([]byte, 0, f.payload+len(part)), p.data[:f.payload]...), part...)
+		start := len(s.data)
+		s.data = append(append(s.data, p.data[:f.payload]...), part...)
+		b := s.data[start:]
 		if !f.six && from > 0 {
 			id := b[f.ip+4:]
 			binary.BigEndian.PutUint16(id, binary.BigEndian.Uint16(id)+uint16(from/size))
@@ -134,9 +143,9 @@ func segment(list []packet, p *packet) []packet {
 			}
 		}
 		f.finish(b)
-		s := *p
-		s.data, s.length = b, len(b)
-		list = append(list, s)
+		s.list = append(s.list, *p)
+		last := &s.list[len(s.list)-1]
+		last.data, last.length = b, len(b)
 	}
-	return list
+	return s.list
 }
