@@ -140,7 +140,7 @@ func TestPacketBlock(t *testing.T) {
 	}{
 		{"plain", packet{data: data, length: len(data)}, string(data), len(data)},
 		{"cut", packet{data: data[:15], length: len(data)}, string(data[:15]), len(data)},
-		{"commented", packet{data: data, length: len(data), flags: flagOutbound, comment: "s1 → c0"}, string(data), len(data)},
+		{"commented", packet{data: data, length: len(data), flags: flagOutbound, comment: []byte("s1 → c0")}, string(data), len(data)},
 		{"tagged", packet{data: data, length: len(data), vlan: 0x8100_0005}, "aaaaaabbbbbb\x81\x00\x00\x05\x08\x00payload", len(data) + 4},
 		{"tagged and cut", packet{data: make([]byte, 64), length: 100, vlan: 0x8100_0005}, string(make([]byte, 12)) + "\x81\x00\x00\x05" + string(make([]byte, 48)), 104},
 	} {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"sync"
 	"time"
 
@@ -48,18 +49,25 @@ type Control struct {
 	used     map[[2]netip.AddrPort]bool
 	nextPort uint16
 	last     int64 // time of the last message, ns
-	queue    []entry
-	data     []byte // of the queue's messages, one after the other
+	recent   *conversation
+	queue    messages
 
-	// What Run reads: a queue that was taken over, and packets made of its first
+	// What Run reads: a queue that was taken over, and the packets made of one of its
 	// entries.
-	taken   []entry
-	text    []byte
+	taken   messages
+	entry   int // the next one
+	text    int // where its data is
 	packets []packet
-	at      int // the next one
+	at      int    // the next one
+	scratch []byte // the packets' data and comments
 	id      uint16
-	scratch []byte
 	vm      *bpf.VM
+}
+
+// messages are entries and their data, one after the other.
+type messages struct {
+	entries []entry
+	data    []byte
 }
 
 type channel struct{ sw, controller string }
@@ -71,6 +79,7 @@ type connection struct {
 
 // A conversation is a TCP connection. Index 0 is the switch's side, 1 the controller's.
 type conversation struct {
+	key   connection
 	iface *iface
 	names [2]string
 	ends  [2]netip.AddrPort
@@ -125,17 +134,12 @@ func (t *Control) Tap(m control.TapMessage) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	key := connection{channel{m.Switch, m.Controller}, m.Conn}
-	i := t.channel(key.channel)
-	if i == nil {
-		return
-	}
-	c := t.conns[key]
-	if c == nil {
-		if m.Event == control.TapClosed {
+	c := t.recent
+	if c == nil || c.key != key {
+		if c = t.conversation(key, m); c == nil {
 			return
 		}
-		c = t.converse(i, m)
-		t.conns[key] = c
+		t.recent = c
 	}
 	from := 1
 	if m.FromSwitch {
@@ -143,27 +147,41 @@ func (t *Control) Tap(m control.TapMessage) {
 	}
 	switch m.Event {
 	case control.TapData:
-		i.Messages++
+		c.iface.Messages++
 		seq := c.seq[from]
 		c.seq[from] += uint32(len(m.Data)) // lost ones leave a gap
-		if len(t.data)+len(m.Data) > controlQueue {
-			i.Dropped++
+		if len(t.queue.data)+len(m.Data) > controlQueue {
+			c.iface.Dropped++
 			return
 		}
-		t.data = append(t.data, m.Data...)
+		t.queue.data = append(t.queue.data, m.Data...)
 		t.put(entry{conv: c, from: from, seq: seq, ack: c.seq[1-from], length: len(m.Data)}, m.Time)
 	case control.TapClosed:
 		t.put(entry{conv: c, event: m.Event, from: from, seq: c.seq[from], ack: c.seq[1-from]}, m.Time)
 		delete(t.conns, key)
 		delete(t.used, c.ends)
+		t.recent = nil
 	}
+}
+
+// conversation returns a connection's, nil if it is not wanted.
+func (t *Control) conversation(key connection, m control.TapMessage) *conversation {
+	i := t.channel(key.channel)
+	c := t.conns[key]
+	if i == nil || c != nil || m.Event == control.TapClosed {
+		return c
+	}
+	c = t.converse(i, m)
+	c.key = key
+	t.conns[key] = c
+	return c
 }
 
 // put queues an entry. Both sides of a connection call Tap: the order is that of the queue.
 func (t *Control) put(e entry, at time.Time) {
 	t.last = max(t.last, at.UnixNano())
 	e.time = t.last
-	t.queue = append(t.queue, e)
+	t.queue.entries = append(t.queue.entries, e)
 }
 
 // converse begins a conversation.
@@ -178,20 +196,17 @@ func (t *Control) converse(i *iface, m control.TapMessage) *conversation {
 	if !c.ends[0].IsValid() || !c.ends[1].IsValid() || c.ends[0].Addr().Is4() != c.ends[1].Addr().Is4() {
 		local := netip.AddrFrom4([4]byte{127, 0, 0, 1})
 		c.ends = [2]netip.AddrPort{netip.AddrPortFrom(local, t.freePort()), netip.AddrPortFrom(local, portOpenFlow)}
-		c.note = "weft made up the addresses: this controller has none"
+		c.note = "; weft made up the addresses: this controller has none"
 	} else if real := c.ends[1]; !isOpenFlowPort(real.Port()) {
 		c.ends[1] = netip.AddrPortFrom(real.Addr(), portOpenFlow)
-		c.note = fmt.Sprintf("the controller is at %v; it has port %d here so that Wireshark knows it for OpenFlow", real, portOpenFlow)
+		c.note = fmt.Sprintf("; the controller is at %v; it has port %d here so that Wireshark knows it for OpenFlow", real, portOpenFlow)
 	}
 	for t.used[c.ends] {
 		c.ends[0] = netip.AddrPortFrom(c.ends[0].Addr(), t.freePort())
 	}
 	t.used[c.ends] = true
 	if m.Event != control.TapOpened {
-		if c.note != "" {
-			c.note += "; "
-		}
-		c.note += "the connection is older than the capture"
+		c.note += "; the connection is older than the capture"
 	}
 	t.put(entry{conv: c, event: control.TapOpened}, m.Time)
 	// Initial sequence numbers that are easy to tell apart; any would do.
@@ -210,28 +225,28 @@ func (t *Control) freePort() uint16 {
 func (t *Control) peek() *packet {
 	for t.at == len(t.packets) {
 		t.packets, t.at, t.scratch = t.packets[:0], 0, t.scratch[:0]
-		if len(t.taken) == 0 && !t.take() {
+		if t.entry == len(t.taken.entries) && !t.take() {
 			return nil
 		}
-		e := &t.taken[0]
-		t.render(e, t.text[:e.length])
-		t.text = t.text[e.length:]
-		t.taken = t.taken[1:]
+		e := &t.taken.entries[t.entry]
+		t.entry++
+		data := t.taken.data[t.text : t.text+e.length]
+		t.text += e.length
+		t.render(e, data)
 		t.filter()
 	}
 	return &t.packets[t.at]
 }
 
-// take takes the queue over.
+// take takes the queue over, and leaves the one that has been read.
 func (t *Control) take() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.queue) == 0 {
+	if len(t.queue.entries) == 0 {
 		return false
 	}
-	t.taken, t.text = t.queue, t.data
-	t.queue = make([]entry, 0, len(t.taken))
-	t.data = make([]byte, 0, len(t.text))
+	t.taken, t.queue = t.queue, messages{t.taken.entries[:0], t.taken.data[:0]}
+	t.entry, t.text = 0, 0
 	return true
 }
 
@@ -240,7 +255,7 @@ func (t *Control) next() { t.at++ }
 func (t *Control) pressed() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.data) > controlQueue/2
+	return len(t.queue.data) > controlQueue/2
 }
 
 func (t *Control) stop() error   { return nil }
@@ -249,7 +264,8 @@ func (t *Control) finish() error { return nil }
 // filter drops the packets that do not pass.
 func (t *Control) filter() {
 	kept := t.packets[:0]
-	for _, p := range t.packets {
+	for i := range t.packets {
+		p := &t.packets[i]
 		if t.vm != nil {
 			n, err := t.vm.Run(p.data)
 			if err != nil || n == 0 {
@@ -257,7 +273,7 @@ func (t *Control) filter() {
 			}
 		}
 		p.iface.Received++
-		kept = append(kept, p)
+		kept = append(kept, *p)
 	}
 	t.packets = kept
 }
@@ -267,48 +283,56 @@ func (t *Control) render(e *entry, data []byte) {
 	c := e.conv
 	switch e.event {
 	case control.TapOpened:
-		t.segment(e, 0, tcpSYN, 0, 0, nil, c.comment("begins"))
-		t.segment(e, 1, tcpSYN|tcpACK, 0, 1, nil, "")
-		t.segment(e, 0, tcpACK, 1, 1, nil, "")
+		t.segment(e, 0, tcpSYN, 0, 0, nil)
+		t.comment(c.names[0], " – ", c.names[1], ": connection begins", c.note)
+		t.segment(e, 1, tcpSYN|tcpACK, 0, 1, nil)
+		t.segment(e, 0, tcpACK, 1, 1, nil)
 		c.acked = [2]uint32{1, 1}
 	case control.TapClosed:
 		from, to := e.from, 1-e.from
-		t.segment(e, from, tcpFIN|tcpACK, e.seq, e.ack, nil, fmt.Sprintf("closed by %s", c.names[from]))
-		t.segment(e, to, tcpFIN|tcpACK, e.ack, e.seq+1, nil, "")
-		t.segment(e, from, tcpACK, e.seq+1, e.ack+1, nil, "")
+		t.segment(e, from, tcpFIN|tcpACK, e.seq, e.ack, nil)
+		t.comment("closed by ", c.names[from])
+		t.segment(e, to, tcpFIN|tcpACK, e.ack, e.seq+1, nil)
+		t.segment(e, from, tcpACK, e.seq+1, e.ack+1, nil)
 	default:
 		m := control.Message(data)
-		name := fmt.Sprintf("%s → %s OpenFlow %v %s xid=%d", c.names[e.from], c.names[1-e.from],
-			m.Version(), m.Type().Name(m.Version()), m.XID())
 		seq := e.seq
 		for len(data) > mss {
-			t.segment(e, e.from, tcpACK, seq, e.ack, data[:mss], "")
+			t.segment(e, e.from, tcpACK, seq, e.ack, data[:mss])
 			data = data[mss:]
 			seq += mss
 		}
-		t.segment(e, e.from, tcpACK|tcpPSH, seq, e.ack, data, name)
+		t.segment(e, e.from, tcpACK|tcpPSH, seq, e.ack, data)
+		var xid [10]byte
+		t.comment(c.names[e.from], " → ", c.names[1-e.from], " OpenFlow ", m.Version().String(), " ",
+			m.Type().Name(m.Version()), " xid=", string(strconv.AppendUint(xid[:0], uint64(m.XID()), 10)))
 		seq += uint32(len(data))
 		c.acked[1-e.from] = e.ack
 		if seq-c.acked[e.from] >= ackEvery {
-			t.segment(e, 1-e.from, tcpACK, e.ack, seq, nil, "")
+			t.segment(e, 1-e.from, tcpACK, e.ack, seq, nil)
 			c.acked[e.from] = seq
 		}
 	}
 }
 
-// comment describes the conversation.
-func (c *conversation) comment(what string) string {
-	text := fmt.Sprintf("%s – %s: connection %s", c.names[0], c.names[1], what)
-	if c.note != "" {
-		text += "; " + c.note
+// comment gives the last packet a comment.
+func (t *Control) comment(parts ...string) {
+	start := len(t.scratch)
+	for _, p := range parts {
+		t.scratch = append(t.scratch, p...)
 	}
-	return text
+	t.packets[len(t.packets)-1].comment = t.scratch[start:]
 }
 
 // segment appends a TCP segment to packets.
-func (t *Control) segment(e *entry, from int, flags byte, seq, ack uint32, payload []byte, comment string) {
+func (t *Control) segment(e *entry, from int, flags byte, seq, ack uint32, payload []byte) {
 	c := e.conv
 	src, dst := c.ends[from], c.ends[1-from]
+	srcAddr, dstAddr := src.Addr().As16(), dst.Addr().As16()
+	skip := 12 // of an IPv4 address in IPv6 form
+	if src.Addr().Is6() {
+		skip = 0
+	}
 	f := frame{ip: ethernetLen, protocol: protocolTCP, six: src.Addr().Is6(), transport: ethernetLen + ip4Len}
 	var options []byte
 	if flags&tcpSYN != 0 {
@@ -326,8 +350,8 @@ func (t *Control) segment(e *entry, from int, flags byte, seq, ack uint32, paylo
 		binary.BigEndian.PutUint16(b[start+12:], etherIP4)
 		b = append(b, 0x45, 0, 0, 0, byte(t.id>>8), byte(t.id), 0x40, 0, timeToLive, protocolTCP, 0, 0)
 	}
-	b = append(b, src.Addr().AsSlice()...)
-	b = append(b, dst.Addr().AsSlice()...)
+	b = append(b, srcAddr[skip:]...)
+	b = append(b, dstAddr[skip:]...)
 	b = binary.BigEndian.AppendUint16(b, src.Port())
 	b = binary.BigEndian.AppendUint16(b, dst.Port())
 	b = binary.BigEndian.AppendUint32(b, seq)
@@ -344,6 +368,6 @@ func (t *Control) segment(e *entry, from int, flags byte, seq, ack uint32, paylo
 		direction = flagInbound
 	}
 	t.packets = append(t.packets, packet{
-		iface: c.iface, time: e.time, data: b, length: len(b), flags: direction, comment: comment,
+		iface: c.iface, time: e.time, data: b, length: len(b), flags: direction,
 	})
 }

@@ -63,7 +63,7 @@ type packet struct {
 	length   int    // on the link, bytes; data may be shorter
 	vlan     uint32 // TPID and TCI to be put in after the MACs; 0: none
 	flags    uint32
-	comment  string
+	comment  []byte
 	segment  int  // payload of each segment that it is to be split into; 0: none
 	unsummed bool // its transport checksum is left to the hardware
 }
@@ -88,8 +88,8 @@ func end(b []byte, at int) []byte {
 func pad(b []byte, n int) []byte { return append(b, zeros[:-n&3]...) }
 
 // option appends an option. A text that is empty is left out.
-func option(b []byte, code uint16, text string) []byte {
-	if text == "" {
+func option[T string | []byte](b []byte, code uint16, text T) []byte {
+	if len(text) == 0 {
 		return b
 	}
 	text = text[:min(len(text), 0xFFFF)]
@@ -157,7 +157,7 @@ func appendPacket(b []byte, p *packet) []byte {
 		b = binary.LittleEndian.AppendUint32(b, p.flags)
 	}
 	b = option(b, optComment, p.comment)
-	if p.flags != 0 || p.comment != "" {
+	if p.flags != 0 || len(p.comment) > 0 {
 		b = endOptions(b)
 	}
 	return end(b, at)

@@ -225,7 +225,7 @@ func (r *ring) read() {
 		p.segment = int(binary.NativeEndian.Uint16(r.mem[start-vnetLen+4:]))
 		p.unsummed = r.mem[start-vnetLen]&unix.VIRTIO_NET_HDR_F_NEEDS_CSUM != 0
 	} else if p.length > r.mtu+maxLinkHeader {
-		p.comment = fmt.Sprintf("%d bytes left whole for segmentation offload; the MTU is %d", p.length, r.mtu)
+		p.comment = fmt.Appendf(nil, "%d bytes left whole for segmentation offload; the MTU is %d", p.length, r.mtu)
 	}
 	r.have = true
 }

@@ -114,7 +114,7 @@ func (s *segmenter) split(p *packet) []packet {
 	if !ok || p.length > len(p.data) || p.segment == 0 && !p.unsummed {
 		s.list = append(s.list, *p)
 		if p.segment > 0 {
-			s.list[0].comment = "left whole: weft splits TCP and UDP over IP only"
+			s.list[0].comment = []byte("left whole: weft splits TCP and UDP over IP only")
 		}
 		return s.list
 	}

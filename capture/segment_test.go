@@ -80,7 +80,7 @@ func TestNotSplit(t *testing.T) {
 	} {
 		var s segmenter
 		list := s.split(&packet{data: b, length: len(b), segment: 100, unsummed: true})
-		if len(list) != 1 || !bytes.Equal(list[0].data, b) || list[0].comment == "" {
+		if len(list) != 1 || !bytes.Equal(list[0].data, b) || list[0].comment == nil {
 			t.Errorf("%s: %d packets, comment %q", name, len(list), list[0].comment)
 		}
 	}
