@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"io"
 	"math"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -108,8 +110,10 @@ func TestChoose(t *testing.T) {
 		skipSlow bool
 		want     []string
 	}{
-		{"", false, []string{"single", "tree", "torus", "pingall", "tcp", "memory"}},
-		{"", true, []string{"single", "torus", "tcp"}},
+		{"", false, []string{"single", "tree", "torus", "pingall", "tcp", "memory", "relay", "relay-capture", "relay-latency"}},
+		{"", true, []string{"single", "torus", "tcp", "relay", "relay-capture", "relay-latency"}},
+		{"relay", false, []string{"relay", "relay-capture", "relay-latency"}},
+		{"relay-latency", false, []string{"relay-latency"}},
 		{"tcp,single", false, []string{"tcp", "single"}},
 	} {
 		chosen, err := choose(all, tt.only, tt.skipSlow)
@@ -165,6 +169,15 @@ func TestParse(t *testing.T) {
 		t.Error("parseMininetPing: no error without results")
 	}
 
+	if got, err := parseStorm("creating\n{\"setUps\":1000,\"latencyNs\":2000}\n"); err != nil || got != (storm{1000, 2 * time.Microsecond}) {
+		t.Errorf("parseStorm: %+v, %v", got, err)
+	}
+	for _, bad := range []string{"", "{}", "storm: refused", `{"setUps":0,"latencyNs":1}`} {
+		if _, err := parseStorm(bad); err == nil {
+			t.Errorf("parseStorm(%q): no error", bad)
+		}
+	}
+
 	p, err := parseStat("12 (a) (b) S 7 12 12 0")
 	if want := (process{12, 7, "a) (b"}); err != nil || p != want {
 		t.Errorf("parseStat: %+v, %v", p, err)
@@ -198,5 +211,43 @@ func TestMemoryOfThisProcess(t *testing.T) {
 	mib, err := pss(func(p process) bool { return p.pid == me })
 	if err != nil || mib <= 0 {
 		t.Errorf("pss: %v MiB, %v", mib, err)
+	}
+}
+
+// A storm is measured at a controller that answers each question at once.
+func TestStorm(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		conn.Write(ofMessage(ofHello, 1))
+		conn.Write(ofMessage(ofFeaturesRequest, 2))
+		c := &stormSwitch{conn: conn, in: bufio.NewReader(conn)} // it answers echoes
+		for {
+			typ, err := c.read()
+			if err != nil {
+				return
+			}
+			if typ == ofPacketIn {
+				conn.Write(ofMessage(ofFlowMod, 3, make([]byte, 64)...))
+			}
+		}
+	}()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	s := &stormSwitch{conn: conn, in: bufio.NewReader(conn)}
+	r, err := s.measure()
+	if err != nil || r.SetUps <= 0 || r.Latency <= 0 {
+		t.Errorf("%+v, %v", r, err)
 	}
 }

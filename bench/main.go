@@ -4,6 +4,9 @@
 //
 //	go run ./bench [-n 3] [-slow-n 3] [-only NAME,...] [-skip-slow] [-weft PATH] [-o results.json]
 //
+// The benchmarks called relay compare weft's control channel with none: for them this
+// program is a switch too (go run ./bench storm tcp:HOST:PORT).
+//
 // It exits with 1 if something failed or a goal was missed. It imports no package of
 // weft: it runs the program as its users do.
 package main
@@ -34,6 +37,9 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
+	if len(args) == 2 && args[0] == stormCommand { // started by this program
+		return runStorm(args[1])
+	}
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	runs := flags.Int("n", 3, "runs of each contender")
 	slowRuns := flags.Int("slow-n", 3, "runs of each contender where Mininet takes more than a minute")
@@ -111,12 +117,14 @@ func choose(all []benchmark, only string, skipSlow bool) ([]benchmark, error) {
 	}
 	var chosen []benchmark
 	for _, name := range wanted {
-		b, ok := known[name]
-		if !ok {
+		if _, ok := known[name]; !ok {
 			return nil, fmt.Errorf("no benchmark %q: there are %s", name, strings.Join(names, ", "))
 		}
-		if !(b.slow && skipSlow) {
-			chosen = append(chosen, b)
+		for _, b := range all {
+			part := only != "" && strings.HasPrefix(b.name, name+"-")
+			if (b.name == name || part) && !(b.slow && skipSlow) {
+				chosen = append(chosen, b)
+			}
 		}
 	}
 	return chosen, nil
