@@ -216,8 +216,8 @@ func startBash(place *ns.Place, env []string) (*bash, error) {
 	cmd := exec.Command("bash", "--noprofile", "--norc", "--noediting", "-i")
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Env = append(cmd.Env, "PS2=", "PS0="+mark+strconv.Itoa(started)+string(markEnd),
-		// Set anew for each prompt: users' scripts change it.
-		"PROMPT_COMMAND=PS1='"+mark+"$?"+string(markEnd)+"'", "HISTFILE=", "BASH_SILENCE_DEPRECATION_WARNING=1")
+		// Set anew for each prompt: users' scripts change and export it.
+		"PROMPT_COMMAND=export -n PS1='"+mark+"$?"+string(markEnd)+"'", "HISTFILE=", "BASH_SILENCE_DEPRECATION_WARNING=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = r, slave, slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 1}
 	b.cmd = cmd
@@ -231,8 +231,9 @@ func startBash(place *ns.Place, env []string) (*bash, error) {
 		cmd.Wait()
 		close(b.ended)
 	}()
-	// The first prompt says that bash is ready, the second that ! has no meaning.
-	b.stdin.WriteString("set +H\n")
+	// The first prompt says that bash is ready, the second that ! has no meaning and that a
+	// shell started in this one has a prompt of its own, not these marks.
+	b.stdin.WriteString("set +H; export -n PS0 PS2 PROMPT_COMMAND HISTFILE\n")
 	for range 2 {
 		if err := b.ready(); err != nil {
 			b.close()

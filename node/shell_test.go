@@ -238,6 +238,24 @@ func TestShellTerminal(t *testing.T) {
 	}
 }
 
+// A shell started in a shell is a program like any other: it inherits no marks.
+func TestShellInShell(t *testing.T) {
+	s := hereShell(t)
+	if out, _ := run(t, s, "export PS1=changed; env"); strings.ContainsRune(out, markEnd) {
+		t.Errorf("marks in the environment of programs: %q", out)
+	}
+	var out bytes.Buffer
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	c := Command{Line: "bash --norc --noediting", Stdin: strings.NewReader("echo inner $((1+1))\nexit 4\n"), Terminal: true, Stdout: &out}
+	if code, err := s.Run(ctx, c); code != 4 || err != nil || !strings.Contains(out.String(), "inner 2\r\n") {
+		t.Errorf("bash in bash: status %d, %v, %q", code, err, out.String())
+	}
+	if out, code := run(t, s, "echo outer"); out != "outer\n" || code != 0 {
+		t.Errorf("after bash in bash: %q, %d", out, code)
+	}
+}
+
 // impatient presses Ctrl-C until something happens: one that comes before the program has
 // the terminal is bash's, which may be busy with starting it.
 type impatient struct{}
