@@ -127,6 +127,8 @@ func (s *Server) capture(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer conn.Close()
+	s.captures.Add(1)
+	defer s.captures.Done()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {
@@ -136,13 +138,22 @@ func (s *Server) capture(w http.ResponseWriter, r *http.Request) {
 			conn.Close()
 		}
 	}()
-	started := func(st network.CaptureStart) error { return f.writeJSON(frameStarted, st) }
-	result, err := n.Capture(ctx, q, started, outputFrames{f})
+	n.Capture(ctx, q, captureFrames{outputFrames{f}})
+}
+
+// captureFrames is a capture's sink on the connection to its client.
+type captureFrames struct{ outputFrames }
+
+// Started tells the client that the capture runs.
+func (c captureFrames) Started(st network.CaptureStart) error { return c.f.writeJSON(frameStarted, st) }
+
+// Ended tells the client what was captured. A client that has gone does not hear it.
+func (c captureFrames) Ended(r network.CaptureResult, err error) {
 	if err != nil {
-		f.write(frameError, []byte(err.Error()))
+		c.f.write(frameError, []byte(err.Error()))
 		return
 	}
-	f.writeJSON(frameResult, result)
+	c.f.writeJSON(frameResult, r)
 }
 
 func (f *framer) writeJSON(kind byte, v any) error {

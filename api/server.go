@@ -27,10 +27,15 @@ type Server struct {
 	http *http.Server
 	done chan struct{} // closed when the network is to end
 
+	captures sync.WaitGroup
+
 	mu  sync.Mutex
 	net *network.Network // nil before PUT /v1/network
 	end sync.Once
 }
+
+// deliverTimeout bounds the wait for clients to take the rest of their captures.
+const deliverTimeout = 3 * time.Second
 
 // errNoNetwork answers calls before the network is built.
 var errNoNetwork = errors.New("the network is not built yet")
@@ -93,6 +98,16 @@ func Serve(ctx context.Context, l net.Listener, env network.Env) error {
 	}
 	if n, _ := s.network(); n != nil {
 		err = errors.Join(err, n.Close())
+	}
+	// Captures end with the network, and have their last packets to deliver.
+	delivered := make(chan struct{})
+	go func() {
+		s.captures.Wait()
+		close(delivered)
+	}()
+	select {
+	case <-delivered:
+	case <-time.After(deliverTimeout):
 	}
 	s.http.Close()
 	return err
