@@ -3,6 +3,7 @@ package openflow
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"weft/control"
 )
@@ -201,29 +202,32 @@ func inner(r *reader) {
 	}
 }
 
-// errorBody is an ERROR: names of type and code, and what it is about.
+// errorBody is an ERROR: names of type and code, and the message that it is about, or the
+// start of that.
 func errorBody(r *reader) {
 	if !r.need(4, "error") {
 		return
 	}
 	e := control.ErrorMessage{Version: r.v, Type: uint16(r.uint(2)), Code: uint16(bigEndian(r.b[2:4])), Data: r.b[4:]}
 	name := control.ErrorName(e.Version, e.Type, e.Code)
+	typ, code, _ := strings.Cut(name, "/")
 	r.out = append(r.out, Field{Name: "error", Value: Text(name)})
-	quiet(num("type", 2))(r)
-	quiet(num("code", 2))(r)
+	quiet(number("type", 2, func(uint64) string { return strings.ToLower(typ) }))(r)
+	quiet(number("code", 2, func(uint64) string { return strings.ToLower(code) }))(r)
 	text := asciiText(e.Data)
 	switch {
 	case e.Type == control.ErrorHelloFailed && text != "":
 		r.add("text", Text(text), len(r.b))
 	case e.Type == 0xffff:
 		inline(layout{hexa("experimenter", 4), data("data")})(r)
-	case len(e.Data) >= control.HeaderLen && e.Data[0] >= 1 && control.Version(e.Data[0]) <= control.OpenFlow15:
-		// The message that it is about, or its start.
+	case len(e.Data) >= control.HeaderLen && e.Data[0] >= 1 && control.Version(e.Data[0]) <= control.OpenFlow15 && r.depth < maxDepth:
 		m := control.Message(e.Data)
-		r.out = append(r.out,
-			Field{Name: "about", Value: Text(m.Type().Name(m.Version())), offset: r.base + 1, size: 1},
-			Field{Name: "about_xid", Value: Number{N: uint64(m.XID())}, offset: r.base + 4, size: 4})
-		quiet(data("data"))(r)
+		about := decode(r.t, m, r.base, r.depth+1)
+		if n := int(binary.BigEndian.Uint16(m[2:])); n > len(m) {
+			about.Malformed = "" // only its start is there
+		}
+		r.group("about", about)
+		r.skip(len(r.b))
 	default:
 		data("data")(r)
 	}
@@ -348,11 +352,13 @@ func messageLayouts() map[messageKey]layout {
 			num("priority", 2), bufferID, usual(port("out_port")), usual(groupID("out_group")), flowFlags(v),
 			until(control.OpenFlow14, pad(2)), since(control.OpenFlow14, usual(num("importance", 2))), match, instructions}
 	})
-	def(first, control.OpenFlow13, control.TypePortMod, func(v control.Version) layout { // 7.3.4.3
+	portMod := func(v control.Version) layout { // 7.3.4.3
 		return layout{port("port_no"), since(control.OpenFlow11, pad(4)), mac("hw_addr"), since(control.OpenFlow11, pad(2)),
 			portConfig("config", v), portConfig("mask", v), rates("advertise", v), pad(4)}
-	})
-	def(control.OpenFlow14, last, control.TypePortMod, func(v control.Version) layout {
+	}
+	def(control.OpenFlow10, control.OpenFlow10, 15, portMod)
+	def(control.OpenFlow11, control.OpenFlow13, 16, portMod)
+	def(control.OpenFlow14, last, 16, func(v control.Version) layout {
 		return layout{port("port_no"), pad(4), mac("hw_addr"), pad(2), portConfig("config", v), portConfig("mask", v),
 			propertyList(func(t *tables) kinds { return t.properties.portMod })}
 	})

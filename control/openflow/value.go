@@ -90,14 +90,19 @@ func (f Fields) Get(name string) (Field, bool) {
 	return Field{}, false
 }
 
+// Span says where in the message the value stands, bytes; size is 0 if it has parts, or is
+// not in the message as such. A mask follows its value.
+func (f Field) Span() (offset, size int) { return f.offset, f.size }
+
 // Find calls visit for each field called name in f and all that it contains, until it
 // returns true, and returns whether it did.
 func (f Fields) Find(name string, visit func(Field) bool) bool {
-	return f.walk(func(g Field) bool { return g.Name == name && visit(g) })
+	return f.Walk(func(g Field) bool { return g.Name == name && visit(g) })
 }
 
-// walk calls visit for each field, outer ones first, until it returns true.
-func (f Fields) walk(visit func(Field) bool) bool {
+// Walk calls visit for each field of f and all that it contains, outer ones first, until
+// it returns true, and returns whether it did.
+func (f Fields) Walk(visit func(Field) bool) bool {
 	for _, g := range f {
 		if visit(g) || walkValue(g.Value, visit) {
 			return true
@@ -109,13 +114,13 @@ func (f Fields) walk(visit func(Field) bool) bool {
 func walkValue(v any, visit func(Field) bool) bool {
 	switch v := v.(type) {
 	case Fields:
-		return v.walk(visit)
+		return v.Walk(visit)
 	case Item:
-		return v.Fields.walk(visit)
+		return v.Fields.Walk(visit)
 	case Packet:
-		return v.Headers.walk(visit)
+		return v.Headers.Walk(visit)
 	case Decoded:
-		return v.Fields.walk(visit)
+		return v.Fields.Walk(visit)
 	case List:
 		for _, e := range v {
 			if walkValue(e, visit) {
