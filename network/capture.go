@@ -66,6 +66,17 @@ func (r CaptureResult) Dropped() (n uint64) {
 	return n
 }
 
+// A CaptureSink is where a capture goes.
+type CaptureSink interface {
+	// Started is called once, when the capture runs. An error ends it.
+	Started(CaptureStart) error
+	// Write takes whole blocks of pcapng. If it blocks, packets are lost, and counted, but
+	// the network goes on.
+	io.Writer
+	// Ended is called once, after the rest. The network's end waits for it.
+	Ended(CaptureResult, error)
+}
+
 // captureTimeout bounds how long the network's end waits for the readers of captures.
 const captureTimeout = 5 * time.Second
 
@@ -132,15 +143,19 @@ type captureSet struct {
 	notes     []string
 }
 
-// Capture captures until ctx or the network ends or the request's limits are reached, and
-// calls started once it runs. What it writes to w is a stream of pcapng; a w that blocks
-// costs packets, which are counted, but does not stop the network.
-func (n *Network) Capture(ctx context.Context, q CaptureRequest, started func(CaptureStart) error, w io.Writer) (CaptureResult, error) {
+// Capture captures until ctx or the network ends, the request's limits are reached or to
+// fails.
+func (n *Network) Capture(ctx context.Context, q CaptureRequest, to CaptureSink) {
 	ctx, end, err := n.captures.begin(ctx)
 	if err != nil {
-		return CaptureResult{}, err
+		to.Ended(CaptureResult{}, err)
+		return
 	}
 	defer end()
+	to.Ended(n.capture(ctx, q, to))
+}
+
+func (n *Network) capture(ctx context.Context, q CaptureRequest, to CaptureSink) (CaptureResult, error) {
 	n.mu.Lock()
 	set := captureSet{plan: n.plan, addresses: map[string]string{}}
 	for name, c := range n.controllers {
@@ -185,11 +200,11 @@ func (n *Network) Capture(ctx context.Context, q CaptureRequest, started func(Ca
 		untap = n.tapConnections(t.Tap)
 	}
 	began := time.Now()
-	if err := started(CaptureStart{Interfaces: c.Interfaces(), Notes: set.notes}); err != nil {
+	if err := to.Started(CaptureStart{Interfaces: c.Interfaces(), Notes: set.notes}); err != nil {
 		untap()
 		return CaptureResult{}, errors.Join(err, c.Close())
 	}
-	stats, err := c.Run(ctx, w, untap)
+	stats, err := c.Run(ctx, to, untap)
 	return CaptureResult{Interfaces: stats, Duration: time.Since(began)}, err
 }
 
