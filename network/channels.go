@@ -247,7 +247,7 @@ func (n *Network) setRecording(ch channel, e *experiment, file string) error {
 	cancel := n.TapControl(r.Tap)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	e.recorder, e.recordFile = r, file
+	e.recorder, e.recordFile = r, filepath.Clean(file)
 	e.closeFile = func() error {
 		cancel()
 		return errors.Join(r.Close(), f.Close())
@@ -272,6 +272,9 @@ func checkFile(path string, types ...os.FileMode) error {
 func (n *Network) setReplay(r *control.Relay, e *experiment, file string, timed bool) error {
 	var p *control.Player
 	if file != "" {
+		if n.isRecording(file) {
+			return fmt.Errorf("replay: %s is being recorded: end that first", file)
+		}
 		if err := checkFile(file, 0); err != nil {
 			return fmt.Errorf("replay: %w", err)
 		}
@@ -300,6 +303,18 @@ func (n *Network) setReplay(r *control.Relay, e *experiment, file string, timed 
 		r.SetDial(dial)
 	}
 	return nil
+}
+
+// isRecording reports whether a recording goes to file.
+func (n *Network) isRecording(file string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, e := range n.experiments {
+		if e.recorder != nil && e.recordFile == filepath.Clean(file) {
+			return true
+		}
+	}
+	return false
 }
 
 // endExperiments ends the recordings of the channels that match. n.mu is held.
