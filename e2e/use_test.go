@@ -101,6 +101,9 @@ func TestShells(t *testing.T) {
 	eachUser(t, func(t *testing.T, u user) {
 		r := start(t, launch{user: u, prompt: true, args: []string{"--topo", "single,2", "--ipbase", "10.7.0.0/16"}})
 		r.ready()
+		for _, node := range []string{"h1", "s1", "sh"} {
+			has(t, r.ask("%s pwd", node), r.dir+"\n")
+		}
 		r.ask("h1 cd /usr; export COLOUR=red")
 		has(t, r.ask("h1 pwd"), "/usr\n")
 		has(t, r.ask("h1 echo $COLOUR"), "red\n")
@@ -219,6 +222,12 @@ func TestTerminal(t *testing.T) {
 		s.sees("typed text")
 		s.sees("typed text")
 		s.types("\x04")
+		s.sees("weft> ")
+		s.types("h1 bash --norc\r")
+		s.sees("bash-")
+		s.types("echo in the in''ner\r")
+		s.sees("in the inner")
+		s.types("exit\r")
 		s.sees("weft> ")
 		s.types("h1 python3 -q\r")
 		s.sees(">>> ")

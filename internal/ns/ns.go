@@ -157,7 +157,7 @@ func (p *Place) Close() error {
 }
 
 // Do calls f on a thread inside all of the place's namespaces; processes that f starts
-// are there too.
+// are there too, in the caller's directory, or in / where that does not exist.
 func (p *Place) Do(f func() error) error {
 	if p.mount == nil {
 		return p.Net.Do(f)
@@ -175,9 +175,15 @@ func (p *Place) Do(f func() error) error {
 			if err := unix.Setns(int(p.uts.Fd()), unix.CLONE_NEWUTS); err != nil {
 				return err
 			}
+			dir, err := os.Getwd()
+			if err != nil {
+				dir = "/"
+			}
+			// This leaves the thread in /.
 			if err := unix.Setns(int(p.mount.Fd()), unix.CLONE_NEWNS); err != nil {
 				return err
 			}
+			unix.Chdir(dir)
 			return f()
 		}()
 	}()
