@@ -234,6 +234,9 @@ func (n *Network) setRecording(ch channel, e *experiment, file string) error {
 	if err := end(); file == "" || err != nil {
 		return err
 	}
+	if n.isRecording(file) {
+		return fmt.Errorf("record: %s takes another recording already", file)
+	}
 	if err := checkFile(file, 0, os.ModeCharDevice|os.ModeDevice); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("record: %w", err)
 	}
