@@ -233,7 +233,7 @@ func multipartKinds(v control.Version) kinds {
 		replies("meters", sized(0, length, flags("flags", 2, meterFlags...), meterID, bands))}}
 	k[11] = kind{"meter_features", layout{reply(num("max_meter", 4), flags("band_types", 4, bandTypes...), flags("capabilities", 4, meterFlags...),
 		num("max_bands", 1), num("max_color", 1), pad(2),
-		since(control.OpenFlow15, flags("features", 4, "action_set", "any_position", "multi_list"), pad(4)))}}
+		since(control.OpenFlow15, meterFeatureFlags))}}
 	k[12] = kind{"table_features", layout{list("tables", sized(0, length, tableID("table_id"),
 		until(control.OpenFlow15, pad(5)), since(control.OpenFlow15, enum("command", 1, "replace", "modify", "enable", "disable"),
 			flags("features", 4, "ingress_table", "egress_table", "", "", "first_egress")),
@@ -266,6 +266,13 @@ func multipartKinds(v control.Version) kinds {
 		reply(flags("capabilities", 2, "atomic", "ordered", "time"), pad(6)),
 		propertyList(func(t *tables) kinds { return t.properties.bundleFeatures })}}
 	return k
+}
+
+// meterFeatureFlags are those of OpenFlow 1.5. Open vSwitch leaves them out.
+func meterFeatureFlags(r *reader) {
+	if len(r.b) > 0 {
+		inline(layout{flags("features", 4, "action_set", "any_position", "multi_list"), pad(4)})(r)
+	}
 }
 
 func queueID(r *reader) {
