@@ -145,6 +145,7 @@ func table(w io.Writer, results []result) {
 // sends is captured at the switch's port and goes no further.
 type bench struct {
 	weft, dir string
+	network   string // its name
 	self      string
 	cmd       *exec.Cmd
 	in        io.WriteCloser
@@ -158,8 +159,8 @@ func start(weft, dir string) (*bench, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{weft: weft, dir: dir, self: self}
-	b.cmd = exec.Command(weft, "--topo", "single,2", "--json", "-q")
+	b := &bench{weft: weft, dir: dir, self: self, network: fmt.Sprintf("bench%d", os.Getpid())}
+	b.cmd = exec.Command(weft, "--name", b.network, "--topo", "single,2", "--json", "-q")
 	b.cmd.Stderr = os.Stderr
 	if b.in, err = b.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -255,7 +256,7 @@ func (b *bench) startWeft(file string) (func() (int, int, float64, error), error
 		return nil, err
 	}
 	var out strings.Builder
-	cmd := exec.Command(b.weft, "capture", port, "-w", file, "--json", "-q")
+	cmd := exec.Command(b.weft, "capture", b.network, port, "-w", file, "--json", "-q")
 	cmd.Stdout, cmd.Stderr = &out, os.Stderr
 	if err := cmd.Start(); err != nil {
 		return nil, err
