@@ -85,7 +85,10 @@ type conversation struct {
 	ends  [2]netip.AddrPort
 	note  string
 	seq   [2]uint32 // of the next byte; guarded by Control.mu
-	acked [2]uint32 // what the other side has acknowledged, as far as it was made packets of
+	// What Run knows of it: the version of the last message, and how it is spelled.
+	version control.Version
+	spelled string
+	acked   [2]uint32 // what the other side has acknowledged, as far as it was made packets of
 }
 
 // An entry is a message, or the beginning or the end of a conversation.
@@ -303,9 +306,11 @@ func (t *Control) render(e *entry, data []byte) {
 			seq += mss
 		}
 		t.segment(e, e.from, tcpACK|tcpPSH, seq, e.ack, data)
-		var xid [10]byte
-		t.comment(c.names[e.from], " → ", c.names[1-e.from], " OpenFlow ", m.Version().String(), " ",
-			m.Type().Name(m.Version()), " xid=", string(strconv.AppendUint(xid[:0], uint64(m.XID()), 10)))
+		if c.version != m.Version() {
+			c.version, c.spelled = m.Version(), m.Version().String()
+		}
+		t.comment(c.names[e.from], " → ", c.names[1-e.from], " OpenFlow ", c.spelled, " ",
+			m.Type().Name(m.Version()), " xid=", strconv.FormatUint(uint64(m.XID()), 10))
 		seq += uint32(len(data))
 		c.acked[1-e.from] = e.ack
 		if seq-c.acked[e.from] >= ackEvery {
