@@ -13,7 +13,7 @@ import (
 // mmsghdr is struct mmsghdr (sendmmsg(2)).
 type mmsghdr struct {
 	hdr unix.Msghdr
-	n   uint32
+	_   uint32
 	_   [4]byte
 }
 
