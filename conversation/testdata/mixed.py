@@ -6,6 +6,7 @@ import ipaddress
 import os
 import random
 
+from os_ken import cfg
 from os_ken.base import app_manager
 from os_ken.controller import dpset, ofp_event
 from os_ken.controller.handler import MAIN_DISPATCHER, set_ev_cls
@@ -260,4 +261,5 @@ class Mixed(app_manager.OSKenApp):
 
 
 if __name__ == "__main__":
+    cfg.CONF(args=["--ofp-tcp-listen-port", os.environ.get("PORT", "6653")], project="os_ken")
     app_manager.AppManager.run_apps(["os_ken.controller.ofp_handler", "mixed"])

@@ -2,6 +2,7 @@
 # Records the conversations that TestTshark compares: one file for each controller and
 # version of OpenFlow in the directory DIR. PYTHON is one that has os-ken 4.2.2, for example
 # that of a virtual environment. TABLES=1 asks for the features of tables too: 2.5 MB.
+# PORT is where os-ken listens: 6653, or 6633 or 6634 if that is taken.
 #
 #	WEFT=weft PYTHON=venv/bin/python ROUNDS=1 SWITCHES=2 sh record.sh DIR
 set -eu
@@ -9,7 +10,7 @@ here=$(dirname "$(readlink -f "$0")")
 weft=${WEFT:-weft}
 python=${PYTHON:-python3}
 switches=${SWITCHES:-2}
-export ROUNDS="${ROUNDS:-1}"
+export ROUNDS="${ROUNDS:-1}" PORT="${PORT:-6653}"
 mkdir -p "$1"
 cd "$1"
 
@@ -24,7 +25,7 @@ for version in ${VERSIONS:-1.0 1.2 1.3 1.4 1.5}; do
 	VERSION=$version "$python" "$here/mixed.py" &
 	controller=$!
 	sleep 3
-	record "os-ken-$version" "$protocol" remote,ip=127.0.0.1,port=6653
+	record "os-ken-$version" "$protocol" remote,ip=127.0.0.1,port=$PORT
 	kill "$controller" || true
 	wait "$controller" || true
 done
