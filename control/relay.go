@@ -487,6 +487,7 @@ func (s *session) pump(ctx context.Context, from side, src, dst net.Conn, r *Rea
 	defer out.close()
 	src.SetReadDeadline(time.Now().Add(s.relay.hello))
 	greeted := false
+	var rate pace
 	p := parcel{Batch: held}
 	for range p.All() {
 		p.count++
@@ -501,6 +502,7 @@ func (s *session) pump(ctx context.Context, from side, src, dst net.Conn, r *Rea
 				return err
 			}
 		}
+		rate.passed(p.count)
 		batch, err := r.Read()
 		if err != nil {
 			if e := out.drain(); e != nil {
