@@ -164,9 +164,34 @@ func (p *program) versionCommand() *cobra.Command {
 	return cmd
 }
 
+// bashAlone lets cobra's script work without the package bash-completion, which defines
+// _init_completion and _get_comp_words_by_ref. It puts together what bash divides at = and :.
+const bashAlone = `
+__weft_init_completion()
+{
+    COMPREPLY=()
+    if declare -F _get_comp_words_by_ref >/dev/null; then
+        _get_comp_words_by_ref "$@" cur prev words cword
+        return
+    fi
+    local line=${COMP_LINE:0:COMP_POINT}
+    read -ra words <<<"$line"
+    [[ $line == *[[:blank:]] ]] && words+=("")
+    cword=$((${#words[@]} - 1))
+    cur=${words[cword]}
+    prev=${words[cword - 1]}
+}
+`
+
 func (p *program) completionCommand(root *cobra.Command) *cobra.Command {
 	write := map[string]func() error{
-		"bash": func() error { return root.GenBashCompletionV2(p.out, true) },
+		"bash": func() error {
+			if err := root.GenBashCompletionV2(p.out, true); err != nil {
+				return err
+			}
+			_, err := io.WriteString(p.out, bashAlone)
+			return err
+		},
 		"zsh":  func() error { return root.GenZshCompletion(p.out) },
 		"fish": func() error { return root.GenFishCompletion(p.out, true) },
 	}

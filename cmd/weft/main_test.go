@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -235,6 +236,18 @@ func TestCompletion(t *testing.T) {
 	for _, sh := range []string{"bash", "zsh", "fish"} {
 		if o := weft(t, "weft", "completion", sh); o.status != 0 || !strings.Contains(o.out, "__complete") {
 			t.Errorf("%s: exit %d, %d bytes", sh, o.status, len(o.out))
+		}
+	}
+	// Completed by a bash without the package bash-completion.
+	for line, want := range map[string]string{
+		"weft --topo tor": "torus", "weft --topo=tor": "torus", "weft doc": "doctor",
+	} {
+		script := weft(t, "weft", "completion", "bash").out + `
+weft() { printf 'torus\ndoctor\n:4\n'; }
+COMP_LINE=$1 COMP_POINT=${#1}; __start_weft; printf %s "$COMPREPLY"`
+		got, err := exec.Command("bash", "--norc", "-c", script, "bash", line).Output()
+		if err != nil || strings.TrimSpace(string(got)) != want {
+			t.Errorf("bash, %q Tab: %q, %v; want %q", line, got, err, want)
 		}
 	}
 	for _, c := range []struct{ words, want string }{
