@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -80,7 +79,11 @@ func RemoteDialer(c topo.PlannedController, dial DialFunc) (func(context.Context
 			}
 			return t, nil
 		}
-		return nil, errors.Join(errs...)
+		// One line; a name that is not found is not found twice.
+		if len(errs) == 2 && errs[0].Error() != errs[1].Error() {
+			return nil, fmt.Errorf("%w; %w", errs[0], errs[1])
+		}
+		return nil, errs[0]
 	}, nil
 }
 
