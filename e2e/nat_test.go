@@ -104,6 +104,13 @@ func TestNAT(t *testing.T) {
 			t.Errorf("overlapping networks: exit status %d", code)
 		}
 	})
+	t.Run("no TUN/TAP", func(t *testing.T) {
+		t.Parallel()
+		text, code := onInternet(t, nobody, "tun", "", shared.weft, "--name", "natt", "--nat")
+		if code != 1 || !strings.Contains(text, "needs TUN/TAP") {
+			t.Errorf("without TUN/TAP: exit status %d", code)
+		}
+	})
 	t.Run("no program", func(t *testing.T) {
 		t.Parallel()
 		text, code := onInternet(t, nobody, "", "", "env", "PATH=/nowhere", shared.weft, "--name", "natn", "--nat")

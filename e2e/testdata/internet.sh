@@ -28,8 +28,11 @@ mount -t tmpfs none /mnt
 mknod /mnt/tun c 10 200
 chmod 666 /mnt/tun
 mount --bind /mnt/tun /dev/net/tun
-for program in $HIDE; do
-	mount --bind /dev/null "$(command -v "$program")"
+for what in $HIDE; do
+	case $what in
+	tun) chmod 600 /mnt/tun ;;
+	*) mount --bind /dev/null "$(command -v "$what")" ;;
+	esac
 done
 state() {
 	ip route

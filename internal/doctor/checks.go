@@ -269,6 +269,9 @@ func (m *machine) rootlessNAT() Check {
 		return c.lacks(Warn, "neither slirp4netns nor pasta is installed",
 			"--nat needs root", "sudo apt-get install slirp4netns")
 	}
+	if a := m.has("tun"); a.known && !a.yes && m.uid != 0 {
+		return c.lacks(Warn, join(has)+", but they need TUN/TAP", "--nat needs root", m.mend(a))
+	}
 	return c.found(join(has))
 }
 

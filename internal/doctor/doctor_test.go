@@ -169,6 +169,19 @@ func TestText(t *testing.T) {
 	}
 }
 
+// What an ordinary user's NAT needs besides its program is not passed over.
+func TestRootlessNAT(t *testing.T) {
+	for _, uid := range []int{0, 1000} {
+		m := build(t, ubuntu(), uid, "ann")
+		m.programs["pasta"] = "/usr/bin/pasta"
+		m.features = map[string]trial{"tun": {true, "open /dev/net/tun: permission denied"}}
+		c := find(t, m.report(), "usernet")
+		if bad := c.Status != OK; bad != (uid != 0) || bad && !strings.Contains(c.Fix, "/dev/net/tun") {
+			t.Errorf("user %d without TUN/TAP: %+v", uid, c)
+		}
+	}
+}
+
 func golden(t *testing.T, name string, got []byte) {
 	t.Helper()
 	file := filepath.Join("testdata", name)

@@ -334,6 +334,12 @@ func (s *server) slirp(q request) (f *os.File, r reply, err error) {
 	} else {
 		return nil, r, errors.New("NAT without root needs slirp4netns or pasta: sudo apt-get install slirp4netns")
 	}
+	// Both programs need it, and say so badly.
+	tun, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+	if err != nil {
+		return nil, r, fmt.Errorf("NAT without root needs TUN/TAP: %w: sudo chmod 666 /dev/net/tun", err)
+	}
+	tun.Close()
 	f, r.PID, err = s.run(argv)
 	return f, r, err
 }
@@ -374,12 +380,17 @@ func awaitDefaultRoute(ctx context.Context, fd int, output *os.File) error {
 		n, _, err := unix.Recvfrom(int(output.Fd()), buf, unix.MSG_DONTWAIT)
 		said = append(said, buf[:max(n, 0)]...)
 		if n == 0 && err == nil {
-			return fmt.Errorf("the uplink's program has ended: %s", strings.TrimSpace(string(said)))
+			return fmt.Errorf("the uplink's program has ended: %s", line(said))
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the uplink has no default route after 10 s: %s", strings.TrimSpace(string(said)))
+			return fmt.Errorf("the uplink has no default route after 10 s: %s", line(said))
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+}
+
+// line makes one line of what a program said.
+func line(said []byte) string {
+	return strings.ReplaceAll(strings.TrimSpace(string(said)), "\n", "; ")
 }
