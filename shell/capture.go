@@ -188,8 +188,11 @@ func finishRecordings(list []recording) ([]CaptureSummary, error) {
 	return summaries, errors.Join(errs...)
 }
 
-// Close ends the captures that were started with commands, and says what they have.
+// Close ends the captures that were started with commands, and says what they have. It
+// ends what is shown beside the prompt, too.
 func (s *Session) Close() error {
+	s.unfollow()
+	s.notices.show(s.cfg.Err)
 	summaries, err := finishRecordings(s.recordings)
 	s.recordings = nil
 	if s.cfg.JSON || err != nil {

@@ -2,6 +2,7 @@ package shell
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -141,6 +142,22 @@ func completeLink(p *topo.Plan, words []string) []string {
 // neighbours returns the nodes that a link joins with node.
 func neighbours(p *topo.Plan, node string) []string {
 	return slices.DeleteFunc(nodeNames(p), func(other string) bool { return len(p.LinksBetween(node, other)) == 0 })
+}
+
+func completeSwitches(p *topo.Plan, _ []string) []string { return switchNames(p) }
+
+// completeTrace offers switches, and the ports where a packet may come in.
+func completeTrace(p *topo.Plan, words []string) []string {
+	if len(words) == 0 {
+		return switchNames(p)
+	}
+	var ports []string
+	if sw := p.Switch(words[0]); sw != nil && len(words) == 1 {
+		for _, i := range sw.Interfaces {
+			ports = append(ports, fmt.Sprintf("in_port=%d", i.Port))
+		}
+	}
+	return ports
 }
 
 func completeSwitch(p *topo.Plan, words []string) []string {

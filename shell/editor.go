@@ -43,7 +43,7 @@ func newEditor(s *Session) (*editor, error) {
 	}
 	tty.Close()
 	e := &editor{s: s, history: openHistory(s.cfg), screen: &screen{out: out, colours: s.cfg.Dialect == Native}}
-	e.start(&keys{keyboard: s.keyboard, modes: *modes})
+	e.start(&keys{keyboard: s.keyboard, modes: *modes, notices: &s.notices})
 	return e, nil
 }
 
@@ -74,6 +74,7 @@ func (e *editor) close() {
 func (e *editor) readLine(ctx context.Context) (string, error) {
 	e.keys.listen(ctx)
 	failures := 0
+	e.s.notices.show(e.screen.out)
 	for e.screen.open(); ; e.screen.reopen() {
 		line, err := e.input()
 		if err != nil {
@@ -90,6 +91,10 @@ func (e *editor) readLine(ctx context.Context) (string, error) {
 			}
 			return line, nil
 		case resized:
+			continue
+		case noticed:
+			e.screen.erase()
+			e.s.notices.show(e.screen.out)
 			continue
 		case cancelled:
 			return "", ctx.Err()
@@ -114,7 +119,7 @@ func (e *editor) handled(string, bool) bool {
 	leave := e.keys.handled()
 	if leave {
 		_, why := e.keys.state()
-		e.screen.muted = why == resized
+		e.screen.muted = why == resized || why == noticed
 	}
 	return leave
 }

@@ -88,6 +88,7 @@ func (f *fakeNetwork) serve(dir string) (client *fakeClient, stop func(), err er
 
 func (f *fakeNetwork) handler() http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/control/messages", f.messages)
 	ok := func(*http.Request) (any, error) { return struct{}{}, nil }
 	for pattern, answer := range map[string]func(*http.Request) (any, error){
 		"GET /v1/network":                          func(*http.Request) (any, error) { return f.state, nil },
@@ -217,12 +218,12 @@ func (f *fakeNetwork) setLink(r *http.Request) (any, error) {
 }
 
 // fakeClient is a client of a fakeNetwork whose nodes are this machine. Commands that
-// start with ovs-ofctl are only shown.
+// start with ovs- are only shown.
 type fakeClient struct{ *api.Client }
 
 func (c *fakeClient) Shell(ctx context.Context, r api.ShellRequest, stdin io.Reader, stdout io.Writer, interrupt <-chan struct{}, resize <-chan api.Size) (int, error) {
 	line := r.Command
-	if strings.HasPrefix(line, "ovs-ofctl") {
+	if strings.HasPrefix(line, "ovs-") {
 		line = "echo " + line
 	}
 	cmd := exec.CommandContext(ctx, "bash", "-c", line)

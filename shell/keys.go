@@ -29,6 +29,7 @@ const (
 type keys struct {
 	keyboard *keyboard
 	modes    unix.Termios // in which the terminal was found
+	notices  *notices     // what is to be shown above the line
 
 	reading sync.Mutex // held while Read runs; it guards the next three
 	ctx     context.Context
@@ -49,6 +50,7 @@ const (
 	gone                    // the terminal is gone
 	resized                 // the window's size changed
 	cancelled               // ctx ended
+	noticed                 // there is something to show above the line
 )
 
 var _ prompt.ConsoleParser = (*keys)(nil)
@@ -111,6 +113,8 @@ func (k *keys) Read() ([]byte, error) {
 			k.buf = append(k.buf, in[:n]...)
 		case k.ctx.Err() != nil:
 			return k.leave(cancelled), nil
+		case err == errIdle && k.notices.waiting():
+			return k.leave(noticed), nil
 		case err == errIdle && windowSize(k.keyboard.fd) != k.size:
 			return k.leave(resized), nil
 		case err == errIdle:
@@ -164,7 +168,7 @@ func (k *keys) successor() *keys {
 	k.end(gone)
 	k.reading.Lock()
 	defer k.reading.Unlock()
-	return &keys{keyboard: k.keyboard, modes: k.modes, ctx: k.ctx, buf: k.buf}
+	return &keys{keyboard: k.keyboard, modes: k.modes, notices: k.notices, ctx: k.ctx, buf: k.buf}
 }
 
 // handled is called after each key that did not end the line by itself, and after

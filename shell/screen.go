@@ -45,8 +45,11 @@ func (s *screen) open() {
 // reopen prepares to show the prompt and the line in the place of what is shown.
 func (s *screen) reopen() {
 	s.open()
-	s.out.Write([]byte("\r\x1b[J"))
+	s.erase()
 }
+
+// erase erases the line on the screen.
+func (s *screen) erase() { s.out.Write([]byte("\r\x1b[J")) }
 
 func (s *screen) reset() {
 	s.frame.Reset()

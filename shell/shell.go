@@ -87,6 +87,7 @@ type Client interface {
 	Operator
 	Recorder
 	Experimenter
+	Eavesdropper
 }
 
 var _ Client = (*api.Client)(nil)
@@ -130,6 +131,8 @@ type Session struct {
 
 	recordings []recording // captures that were started and not stopped
 	captured   int         // captures started so far
+	follower   *follower   // openflow on; nil: off
+	notices    notices     // what it has to show
 }
 
 // New returns a Session; it does not touch the terminal or the network yet.
@@ -306,6 +309,7 @@ func (s *Session) readLine(ctx context.Context, read func(context.Context) (stri
 // whether or not somebody looks at it.
 func (s *Session) plainLines(terminal bool) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
+		s.notices.show(s.results())
 		if terminal || s.cfg.Dialect == Mininet {
 			fmt.Fprint(s.cfg.Out, s.cfg.Dialect.Prompt())
 		}

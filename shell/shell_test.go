@@ -99,6 +99,9 @@ func nativeLines(source string) []string {
 		"add host h3 --ip 10.0.0.3/8 --mac 00:00:00:00:00:03 --gateway 10.0.0.1", "add host h1", "add host h3 --ip 10.0.0.300/8", "add host h3 --dpid 1", "add",
 		"add switch s2 --dpid 1f --protocols OpenFlow10,OpenFlow13", "add switch s2 --dpid xyz", "add link h1 s1",
 		"del h1", "del host h2", "del switch s1", "del c0", "del link h1 s1", "del link h1 h2", "del",
+		"openflow s1 --count 3", "openflow --type echo_reply --xid 7 --count 1", "openflow --count 2 --stats",
+		"openflow --type NOPE", "openflow --xid x", "openflow s9", "openflow off", "openflow on --stats",
+		"flows s1 --interval 0", "flows h1", "flows --interval x", "trace s1 in_port=1,dl_type=0x800", "trace s1", "trace s9 in_port=1", "trace s1 'x'",
 		"nodes h1", "nodes --json", "pingpair --json", "h1 echo --json")
 }
 

@@ -1,0 +1,261 @@
+package shell
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"weft/api"
+	"weft/topo"
+)
+
+// A flow is an entry of a switch's flow table, as ovs-ofctl dump-flows prints it.
+type flow struct {
+	Table    int     `json:"table"`
+	Priority int     `json:"priority"`
+	Match    string  `json:"match"` // empty: everything
+	Actions  string  `json:"actions"`
+	Cookie   string  `json:"cookie"`
+	Age      float64 `json:"ageSeconds"`
+	Idle     int     `json:"idleTimeout,omitempty"` // seconds; 0: never
+	Hard     int     `json:"hardTimeout,omitempty"`
+	Packets  uint64  `json:"packets"`
+	Bytes    uint64  `json:"bytes"`
+	// Rates between two looks; nil if the flow was not there at the first.
+	PacketRate *float64 `json:"packetsPerSecond,omitempty"`
+	BitRate    *float64 `json:"bitsPerSecond,omitempty"`
+}
+
+// key says which flow it is: a switch has one for each table, priority and match.
+func (f flow) key() string { return fmt.Sprintf("%d %d %s", f.Table, f.Priority, f.Match) }
+
+// parseFlows reads the output of ovs-ofctl dump-flows; flows of high priority come first. Lines that are no flows, such as
+// the reply's name, have no actions.
+func parseFlows(text string) []flow {
+	var flows []flow
+	for line := range strings.Lines(text) {
+		if f, ok := parseFlow(strings.TrimSpace(line)); ok {
+			flows = append(flows, f)
+		}
+	}
+	slices.SortFunc(flows, func(a, b flow) int {
+		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(b.Priority, a.Priority), strings.Compare(a.Match, b.Match))
+	})
+	return flows
+}
+
+// parseFlow reads a line: "cookie=0x0, duration=1.5s, table=0, n_packets=1, n_bytes=42,
+// priority=10,in_port=1 actions=output:2".
+func parseFlow(line string) (flow, bool) {
+	head, actions, ok := strings.Cut(line, " actions=")
+	if !ok {
+		return flow{}, false
+	}
+	f := flow{Actions: actions, Priority: 32768} // what is not said
+	var match []string
+	for _, word := range strings.FieldsFunc(head, func(c rune) bool { return c == ',' || c == ' ' }) {
+		name, value, _ := strings.Cut(word, "=")
+		switch name {
+		case "cookie":
+			f.Cookie = value
+		case "duration":
+			f.Age, _ = strconv.ParseFloat(strings.TrimSuffix(value, "s"), 64)
+		case "table":
+			f.Table, _ = strconv.Atoi(value)
+		case "n_packets":
+			f.Packets, _ = strconv.ParseUint(value, 10, 64)
+		case "n_bytes":
+			f.Bytes, _ = strconv.ParseUint(value, 10, 64)
+		case "idle_timeout":
+			f.Idle, _ = strconv.Atoi(value)
+		case "hard_timeout":
+			f.Hard, _ = strconv.Atoi(value)
+		case "priority":
+			f.Priority, _ = strconv.Atoi(value)
+		case "idle_age", "hard_age", "importance", "send_flow_rem", "reset_counts", "no_packet_counts", "no_byte_counts", "check_overlap":
+		default:
+			match = append(match, word)
+		}
+	}
+	f.Match = strings.Join(match, ",")
+	return f, true
+}
+
+// rate fills in the rates since an earlier look.
+func rate(before, now []flow, span time.Duration) {
+	old := map[string]flow{}
+	for _, f := range before {
+		old[f.key()] = f
+	}
+	for i := range now {
+		f := &now[i]
+		if o, ok := old[f.key()]; ok && f.Packets >= o.Packets && f.Bytes >= o.Bytes && f.Age >= o.Age {
+			packets, bits := float64(f.Packets-o.Packets)/span.Seconds(), 8*float64(f.Bytes-o.Bytes)/span.Seconds()
+			f.PacketRate, f.BitRate = &packets, &bits
+		}
+	}
+}
+
+// flowsOf are the flows of a switch.
+type flowsOf struct {
+	Switch string `json:"switch"`
+	Flows  []flow `json:"flows"`
+	at     time.Time
+}
+
+func flowsOptions() []option {
+	return []option{{"--interval", "SPAN", "the time between the two looks that rates are from (1s); 0 for one look and no rates"}}
+}
+
+// runFlows shows flow tables.
+func runFlows(ctx context.Context, c *call) error {
+	span := time.Second
+	if v, ok := c.opts["--interval"]; ok && v == "0" {
+		span = 0
+	} else if ok {
+		var err error
+		if span, err = parseSpan(v); err != nil {
+			return err
+		}
+	}
+	switches, err := c.openflowSwitches(ctx, c.args)
+	if err != nil {
+		return err
+	}
+	now, err := c.lookAtFlows(ctx, switches)
+	if err != nil {
+		return err
+	}
+	if span > 0 {
+		before := now
+		select {
+		case <-time.After(span):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if now, err = c.lookAtFlows(ctx, switches); err != nil {
+			return err
+		}
+		for i := range now {
+			rate(before[i].Flows, now[i].Flows, now[i].at.Sub(before[i].at))
+		}
+	}
+	c.show(flowsView(now))
+	return nil
+}
+
+// openflowSwitches returns the switches that names name, all that speak OpenFlow if there
+// are none.
+func (c *call) openflowSwitches(ctx context.Context, names []string) ([]topo.PlannedSwitch, error) {
+	st, err := c.state(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var list []topo.PlannedSwitch
+	var errs []error
+	for _, name := range names {
+		if err := wantNode(switchNames(st.Plan), "switch", name); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		sw := st.Plan.Switch(name)
+		if sw.Driver == topo.DriverLinux {
+			errs = append(errs, fmt.Errorf("%s is a Linux bridge: it has no flow table", name))
+		}
+		list = append(list, *sw)
+	}
+	if err := joinMistakes(errs); err != nil || len(names) > 0 {
+		return list, err
+	}
+	for _, sw := range st.Plan.Switches {
+		if sw.Driver != topo.DriverLinux {
+			list = append(list, sw)
+		}
+	}
+	if len(list) == 0 {
+		return nil, errors.New("no switch speaks OpenFlow")
+	}
+	return list, nil
+}
+
+// lookAtFlows reads flow tables.
+func (c *call) lookAtFlows(ctx context.Context, switches []topo.PlannedSwitch) ([]flowsOf, error) {
+	var all []flowsOf
+	for _, sw := range switches {
+		var out bytes.Buffer
+		req := api.ShellRequest{Node: fabric, Command: ofctl(sw, "--no-names dump-flows", "")}
+		status, err := c.net.Shell(ctx, req, nil, &out, nil, nil)
+		if err != nil {
+			return nil, err
+		}
+		if status != 0 {
+			return nil, fmt.Errorf("cannot read the flows of %s: %s", sw.Name, strings.TrimSpace(out.String()))
+		}
+		flows := parseFlows(out.String())
+		if flows == nil {
+			flows = []flow{}
+		}
+		all = append(all, flowsOf{sw.Name, flows, time.Now()})
+	}
+	return all, nil
+}
+
+func flowsView(all []flowsOf) view {
+	return view{value: all, native: func(w io.Writer) {
+		t := table(w)
+		fmt.Fprint(t, "switch\ttable\tpriority\tmatch\tactions\tpackets\tbytes\tpkt/s\tbit/s\tage\n")
+		for _, sw := range all {
+			if len(sw.Flows) == 0 {
+				fmt.Fprintf(t, "%s\tno flows\n", sw.Switch)
+			}
+			for _, f := range sw.Flows {
+				match := f.Match
+				if match == "" {
+					match = "any"
+				}
+				fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\t%d\t%d\t%s\t%s\t%.0f s\n", sw.Switch, f.Table, f.Priority, match, f.Actions,
+					f.Packets, f.Bytes, rateText(f.PacketRate), rateText(f.BitRate), f.Age)
+			}
+		}
+		t.Flush()
+	}}
+}
+
+// rateText writes a rate, with the letters of the SI if it is large.
+func rateText(r *float64) string {
+	if r == nil {
+		return "-"
+	}
+	v := *r
+	for _, unit := range []string{"", "k", "M", "G"} {
+		if v < 1000 || unit == "G" {
+			return strconv.FormatFloat(v, 'f', map[bool]int{true: 0, false: 1}[v == float64(int64(v))], 64) + unit
+		}
+		v /= 1000
+	}
+	return ""
+}
+
+// runTrace shows what a switch does with a packet (ofproto/trace).
+func runTrace(ctx context.Context, c *call) error {
+	name, packet := cutWord(c.rest)
+	if packet == "" {
+		return c.misuse("usage: trace switch packet")
+	}
+	switches, err := c.openflowSwitches(ctx, []string{name})
+	if err != nil {
+		return err
+	}
+	if strings.ContainsAny(packet, "'\n") {
+		return fmt.Errorf("a packet has no quotes: %s", packet)
+	}
+	line := fmt.Sprintf("ovs-appctl ofproto/trace '%s' '%s'", switches[0].Device, packet)
+	return c.finish(c.shell(ctx, fabric, line, c.results()))
+}
