@@ -263,6 +263,8 @@ func (s *Session) report(err error, asJSON bool) {
 		}{err.Error()})
 	case errors.Is(err, errInterrupted):
 		fmt.Fprint(s.cfg.Err, "\nInterrupt\n")
+	case errors.Is(err, context.Canceled):
+		// Whoever ended the session says why.
 	case errors.As(err, &m) && s.cfg.Dialect == Mininet:
 		fmt.Fprintln(s.cfg.Err, m.mininet)
 	case errors.As(err, &m):

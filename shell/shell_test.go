@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"weft/api"
 	"weft/network"
@@ -239,6 +240,19 @@ func TestRunEndsWithContextAndNetwork(t *testing.T) {
 	s = New(Config{Client: api.Dial(filepath.Join(t.TempDir(), "none")), In: r, Out: new(bytes.Buffer), Err: new(bytes.Buffer)})
 	if err := s.Run(t.Context()); !errors.Is(err, api.ErrGone) {
 		t.Errorf("Run without a network: %v", err)
+	}
+}
+
+// A command that goes with the session is no error of its own to tell of.
+func TestExecEndsWithContext(t *testing.T) {
+	f := newFakeNetwork()
+	f.hangPing = true
+	var errs bytes.Buffer
+	s := session(t, f, Config{Out: &bytes.Buffer{}, Err: &errs})
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	if err := s.Exec(ctx, "pingall"); err == nil || errs.Len() > 0 {
+		t.Errorf("%v, and it says %q", err, errs.String())
 	}
 }
 
