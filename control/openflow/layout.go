@@ -276,7 +276,6 @@ func bytesOf(name string, size int, text func([]byte) string) part {
 
 func mac(name string) part  { return bytesOf(name, 6, macText) }
 func ipv4(name string) part { return bytesOf(name, 4, ipText) }
-func ipv6(name string) part { return bytesOf(name, 16, ipText) }
 
 // str reads a text of at most size bytes, padded with zeros.
 func str(name string, size int) part { return bytesOf(name, size, cString) }

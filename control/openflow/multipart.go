@@ -5,9 +5,9 @@ import "weft/control"
 // properties are the properties that structures of OpenFlow 1.4 and later end with, by
 // where they are.
 type properties struct {
-	port, portMod, portStats, queue, queueStats          kinds
-	bucket, tableMod, tableFeatures, async, bundle       kinds
-	bundleFeatures, controllerStatus, role, experimenter kinds
+	port, portMod, portStats, queue, queueStats    kinds
+	bucket, tableMod, tableFeatures, async, bundle kinds
+	bundleFeatures, controllerStatus, experimenter kinds
 }
 
 // propertyList reads what is left as properties of a table.
