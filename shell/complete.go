@@ -102,11 +102,11 @@ func (s *Session) next(p *topo.Plan, words []string, last string) []string {
 	return nil
 }
 
-// commandNames returns the commands of the dialect.
+// commandNames returns the commands of the dialect. EOF is Mininet's, and shown there only.
 func (s *Session) commandNames() []string {
 	var list []string
 	for _, c := range s.commands {
-		if s.cfg.Dialect == Native || c.mininet != "" {
+		if s.cfg.Dialect == Native && c.name != "EOF" || s.cfg.Dialect == Mininet && c.mininet != "" {
 			list = append(list, c.name)
 		}
 	}

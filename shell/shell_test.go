@@ -299,3 +299,13 @@ func TestWindows(t *testing.T) {
 		t.Errorf("a program with windows sees DISPLAY=%q, %v", got, err)
 	}
 }
+
+func TestCommandNames(t *testing.T) {
+	for dialect, want := range map[Dialect]bool{Native: false, Mininet: true} {
+		s := session(t, newFakeNetwork(), Config{Dialect: dialect, Out: &bytes.Buffer{}, Err: &bytes.Buffer{}})
+		names := s.candidates("")
+		if slices.Contains(names, "EOF") != want || !slices.Contains(names, "pingall") || slices.Contains(names, "status") == want {
+			t.Errorf("%v: %q", dialect, names)
+		}
+	}
+}

@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 func child(dialect string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	dir, err := os.MkdirTemp("", "weft-shell")
+	dir, err := os.MkdirTemp(os.Getenv(childHome), "") // removed by the parent if this process is killed
 	if err != nil {
 		return err
 	}
