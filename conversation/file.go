@@ -98,12 +98,12 @@ type channelKey struct {
 // A channel is a TCP connection.
 type channel struct {
 	key    channelKey
-	number int // among those of the same two names
-	// switchLow: the switch is the lower address.
-	switchLow bool
-	known     bool // it is OpenFlow
-	never     bool // it is not
-	halves    [2]half
+	number int // among those of the same two names, from 1; 0 before the first message
+	// switchLow: the switch is the lower address. told: a message has shown that.
+	switchLow, told bool
+	known           bool // it is OpenFlow
+	never           bool // it is not
+	halves          [2]half
 }
 
 // packet takes a packet's TCP segment to its channel.
@@ -194,12 +194,13 @@ func (c *channel) names() [2]string {
 func (f *file) bytes(c *channel, side int, at time.Time, data []byte, gap bool) error {
 	h := &c.halves[side]
 	if gap {
-		if c.number > 0 {
+		if c.number > 0 && h.started {
 			f.report.Gaps++
 			f.report.Skipped += len(h.rest)
 		}
 		h.rest, h.framed = nil, false
 	}
+	h.started = true
 	h.rest = append(h.rest, data...)
 	for len(h.rest) > 0 {
 		n, ok := f.boundary(c, h)
@@ -270,34 +271,24 @@ func plausible(b []byte) (int, bool) {
 
 // message notes and passes on a message.
 func (f *file) message(c *channel, side int, at time.Time, m control.Message) error {
+	if bySwitch, says := senderOf(m); says && !c.told {
+		c.switchLow, c.told = bySwitch == (side == 0), true
+	}
+	names := c.names()
 	if c.number == 0 {
 		f.report.Connections++
-		c.known = true
-		c.number = -1 // until who is who has been looked at
-	}
-	if sentBySwitch, says := senderOf(m); says && c.number < 0 {
-		c.switchLow = sentBySwitch == (side == 0)
-	}
-	if c.number < 0 && m.Type() != control.TypeHello {
-		f.count(c)
+		f.conns[names]++
+		c.known, c.number = true, f.conns[names]
 	}
 	f.report.Messages++
-	names := c.names()
 	local, remote := c.key.low, c.key.top
 	if !c.switchLow {
 		local, remote = remote, local
 	}
 	return f.emit(control.TapMessage{
 		Time: at, Switch: names[0], Controller: names[1], FromSwitch: c.switchLow == (side == 0), Data: m,
-		Conn: max(c.number, f.conns[names]+1), Local: net.TCPAddrFromAddrPort(local), Remote: net.TCPAddrFromAddrPort(remote),
+		Conn: c.number, Local: net.TCPAddrFromAddrPort(local), Remote: net.TCPAddrFromAddrPort(remote),
 	})
-}
-
-// count numbers a channel among those between the same two.
-func (f *file) count(c *channel) {
-	names := c.names()
-	f.conns[names]++
-	c.number = f.conns[names]
 }
 
 // senderOf says who sends messages of m's type, if only one of the two does.

@@ -24,8 +24,9 @@ type half struct {
 	size    int // of pending, bytes
 	last    time.Time
 
-	rest   []byte // delivered, and no whole message yet
-	framed bool   // rest is known to start with a message
+	started bool   // something was delivered
+	rest    []byte // delivered, and no whole message yet
+	framed  bool   // rest is known to start with a message
 }
 
 type tcpSegment struct {
