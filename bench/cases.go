@@ -111,7 +111,7 @@ func tcp(weft string) benchmark {
 	const topo = "single,2"
 	stock := mininet(topo, "ovsc", "--test", "iperf")
 	// Without checksum offload on the hosts, the best that Mininet can do here.
-	post := fmt.Sprintf("h1 ethtool -K h1-eth0 tx off\nh2 ethtool -K h2-eth0 tx off\nh2 iperf -s &\npingall\nh1 iperf -c h2 -t %d -f k\nh2 kill %%iperf\n", tcpSeconds)
+	post := fmt.Sprintf("h1 ethtool -K h1-eth0 tx off\nh2 ethtool -K h2-eth0 tx off\nh2 iperf -s &\npingall\nh1 iperf -c 10.0.0.2 -t %d -f k\nh2 kill %%iperf\n", tcpSeconds)
 	theirs := mininet(topo, "ovsc", "--test", "none", "--post", "/tmp/post")
 	ours := []string{"weft", "--topo", topo, "--test", "iperf", "--json"}
 	return benchmark{
