@@ -11,10 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/gopacket"
-	"github.com/google/gopacket/layers"
-
 	"weft/control"
+	"weft/internal/headers"
 	"weft/internal/packetfile"
 )
 
@@ -118,21 +116,16 @@ func (f *file) packet(p packetfile.Packet) error {
 	if b == nil {
 		return nil
 	}
-	first := layers.LayerTypeIPv4
-	if b[0]>>4 == 6 {
-		first = layers.LayerTypeIPv6
+	layers := headers.Network(b)
+	if len(layers) != 2 {
+		return nil
 	}
-	decoded := gopacket.NewPacket(b, first, gopacket.DecodeOptions{Lazy: true, NoCopy: true})
-	tcp, ok := decoded.TransportLayer().(*layers.TCP)
+	ip := layers[0].(headers.IP)
+	tcp, ok := layers[1].(headers.TCP)
 	if !ok {
 		return nil
 	}
-	flow := decoded.NetworkLayer().NetworkFlow()
-	src, ok1 := address(flow.Src().Raw(), tcp.SrcPort)
-	dst, ok2 := address(flow.Dst().Raw(), tcp.DstPort)
-	if !ok1 || !ok2 {
-		return nil
-	}
+	src, dst := netip.AddrPortFrom(ip.Src, tcp.Src), netip.AddrPortFrom(ip.Dst, tcp.Dst)
 	key, side := channelKey{p.Interface, src, dst}, 0
 	if src.Compare(dst) > 0 {
 		key, side = channelKey{p.Interface, dst, src}, 1
@@ -155,14 +148,9 @@ func (f *file) packet(p packetfile.Packet) error {
 	return h.segment(tcp.Seq, tcp.SYN, p.Time, tcp.Payload, deliver)
 }
 
-func address(ip []byte, port layers.TCPPort) (netip.AddrPort, bool) {
-	a, ok := netip.AddrFromSlice(ip)
-	return netip.AddrPortFrom(a, uint16(port)), ok
-}
-
 // open decides which end of a new connection is the switch: the one without a known port,
 // or else the one that opens it, or else that with the higher port.
-func (f *file) open(key channelKey, side int, tcp *layers.TCP) *channel {
+func (f *file) open(key channelKey, side int, tcp headers.TCP) *channel {
 	low, top := slices.Contains(f.ports, key.low.Port()), slices.Contains(f.ports, key.top.Port())
 	c := &channel{key: key, known: low || top}
 	switch {
