@@ -202,7 +202,7 @@ func niciraActionKinds() kinds {
 			usual(tableID("recirc_table")), pad(3), usual(num("alg", 2)), actions}},
 		36: {"nat", raw}, 37: {"controller2", raw}, 38: {"sample2", raw},
 		39: {"output_trunc", layout{port16("port"), num("max_len", 4)}},
-		40: {"clone", layout{pad(6), actions}}, 42: {"sample3", raw}, 43: {"ct_clear", layout{align}},
+		41: {"sample3", raw}, 42: {"clone", layout{pad(6), actions}}, 43: {"ct_clear", layout{align}},
 		44: {"resubmit_table_ct", layout{port16("in_port"), tableID("table_id"), align}},
 		45: {"learn2", raw}, 46: {"encap", raw}, 47: {"decap", raw}, 48: {"dec_nsh_ttl", layout{align}},
 		49: {"check_pkt_larger", raw}, 51: {"delete_field", raw},

@@ -69,6 +69,19 @@ func flowFlags(v control.Version) part {
 	return usual(flags("flags", 2, "send_flow_rem", "check_overlap", "reset_counts", "no_packet_counts", "no_byte_counts"))
 }
 
+// flowCommand10 is the command of a FLOW_MOD of OpenFlow 1.0, with a table in its upper
+// byte if Nicira's extension flow_mod_table_id is on.
+func flowCommand10(r *reader) {
+	if !r.need(2, "command") {
+		return
+	}
+	n := r.uint(2)
+	r.add("command", Number{n, names(flowCommands).text(n & 0xff)}, 2)
+	if table := n >> 8; table > 0 {
+		r.out = append(r.out, Field{Name: "table_id", Value: Number{N: table}})
+	}
+}
+
 // capabilities of a switch.
 func capabilities(v control.Version) part {
 	switch {
@@ -344,7 +357,7 @@ func messageLayouts() map[messageKey]layout {
 	same(control.OpenFlow11, control.OpenFlow14, control.TypePacketOut, bufferID, port("in_port"), save, pad(6), savedActions, packet("packet"))
 	same(control.OpenFlow15, control.OpenFlow15, control.TypePacketOut, bufferID, save, pad(2), match, savedActions, packet("packet"))
 	same(control.OpenFlow10, control.OpenFlow10, control.TypeFlowMod, // 7.3.4.1
-		match, usual(hexa("cookie", 8)), front(enum("command", 2, flowCommands...)), usual(num("idle_timeout", 2)),
+		match, usual(hexa("cookie", 8)), front(flowCommand10), usual(num("idle_timeout", 2)),
 		usual(num("hard_timeout", 2)), num("priority", 2), bufferID, usual(port("out_port")), flowFlags(control.OpenFlow10), actions)
 	def(control.OpenFlow11, last, control.TypeFlowMod, func(v control.Version) layout {
 		return layout{usual(hexa("cookie", 8)), usual(hexa("cookie_mask", 8)), usual(tableID("table_id")),
@@ -494,7 +507,7 @@ func experimenterMessages() map[uint64]map[uint64]kind {
 		experimenterNicira: {
 			10: {"nx_role_request", role}, 11: {"nx_role_reply", role},
 			12: {"nx_set_flow_format", layout{enum("format", 4, "openflow10", "", "nxm")}},
-			13: {"nx_flow_mod", layout{usual(hexa("cookie", 8)), usual(quiet(num("table_id", 1))), front(enum("command", 1, flowCommands...)),
+			13: {"nx_flow_mod", layout{usual(hexa("cookie", 8)), front(flowCommand10),
 				usual(num("idle_timeout", 2)), usual(num("hard_timeout", 2)), num("priority", 2), bufferID,
 				usual(port16("out_port")), flowFlags(control.OpenFlow10), save, pad(6), nxMatch, actions}},
 			14: {"nx_flow_removed", layout{usual(hexa("cookie", 8)), num("priority", 2), flowRemovedReason(control.OpenFlow10),

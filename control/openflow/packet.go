@@ -5,8 +5,7 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/google/gopacket"
-	"github.com/google/gopacket/layers"
+	"weft/internal/headers"
 )
 
 // summarise says in a few words what the Ethernet frame b, or its start, is.
@@ -17,8 +16,7 @@ func summarise(b []byte) Packet {
 		return p
 	}
 	s := summary{packet: &p}
-	decoded := gopacket.NewPacket(b, layers.LayerTypeEthernet, gopacket.DecodeOptions{Lazy: true, NoCopy: true})
-	for _, l := range decoded.Layers() {
+	for _, l := range headers.Frame(b) {
 		s.layer(l)
 	}
 	p.Summary = s.text()
@@ -56,81 +54,103 @@ func (s *summary) say(format string, args ...any) {
 	s.what = append(s.what, fmt.Sprintf(format, args...))
 }
 
-func (s *summary) layer(l gopacket.Layer) {
+func (s *summary) layer(l headers.Layer) {
 	switch l := l.(type) {
-	case *layers.Ethernet:
-		s.addresses("eth", l.SrcMAC.String(), l.DstMAC.String())
-		s.ethType(l.EthernetType)
-	case *layers.Dot1Q:
-		s.number("vlan_vid", uint64(l.VLANIdentifier))
-		s.number("vlan_pcp", uint64(l.Priority))
-		s.say("VLAN %d", l.VLANIdentifier)
+	case headers.Ethernet:
+		s.addresses("eth", l.Src.String(), l.Dst.String())
 		s.ethType(l.Type)
-	case *layers.MPLS:
+	case headers.VLAN:
+		s.number("vlan_vid", uint64(l.ID))
+		s.number("vlan_pcp", uint64(l.Priority))
+		s.say("VLAN %d", l.ID)
+		s.ethType(l.Type)
+	case headers.MPLS:
 		s.number("mpls_label", uint64(l.Label))
 		s.say("MPLS %d", l.Label)
-	case *layers.ARP:
+	case headers.ARP:
 		s.arp(l)
-	case *layers.IPv4:
-		s.addresses("ipv4", l.SrcIP.String(), l.DstIP.String())
-		s.protocol(l.Protocol)
-		if l.FragOffset > 0 || l.Flags&layers.IPv4MoreFragments != 0 {
-			s.say("fragment at %d", int(l.FragOffset)*8)
+	case headers.IP:
+		kind := "ipv4"
+		if l.Src.Is6() {
+			kind = "ipv6"
 		}
-	case *layers.IPv6:
-		s.addresses("ipv6", l.SrcIP.String(), l.DstIP.String())
-		s.protocol(l.NextHeader)
-	case *layers.TCP:
-		s.ports("tcp", uint64(l.SrcPort), uint64(l.DstPort))
+		s.addresses(kind, l.Src.String(), l.Dst.String())
+		s.protocol(l.Protocol)
+		if l.Fragment {
+			s.say("fragment at %d", l.FragmentOffset)
+		}
+	case headers.TCP:
+		s.ports("tcp", uint64(l.Src), uint64(l.Dst))
 		s.say("TCP %s", tcpFlags(l))
-	case *layers.UDP:
-		s.ports("udp", uint64(l.SrcPort), uint64(l.DstPort))
-		s.say("UDP")
-	case *layers.SCTP:
-		s.ports("sctp", uint64(l.SrcPort), uint64(l.DstPort))
-		s.say("SCTP")
-	case *layers.ICMPv4:
-		s.number("icmpv4_type", uint64(l.TypeCode.Type()))
-		s.number("icmpv4_code", uint64(l.TypeCode.Code()))
-		s.say("ICMP %s", icmpName(l.TypeCode.String(), map[uint8]string{8: "echo request", 0: "echo reply"}[l.TypeCode.Type()]))
-	case *layers.ICMPv6:
-		s.number("icmpv6_type", uint64(l.TypeCode.Type()))
-		s.number("icmpv6_code", uint64(l.TypeCode.Code()))
-		s.say("ICMPv6 %s", icmpName(l.TypeCode.String(), icmp6Names[l.TypeCode.Type()]))
-	case *layers.ICMPv6NeighborSolicitation:
-		s.header("ipv6_nd_target", Text(l.TargetAddress.String()))
-		s.say("who has %s", l.TargetAddress)
-	case *layers.ICMPv6NeighborAdvertisement:
-		s.header("ipv6_nd_target", Text(l.TargetAddress.String()))
-		s.say("%s is here", l.TargetAddress)
-	case *layers.LinkLayerDiscovery:
-		s.say("LLDP chassis %s port %s", lldpID(l.ChassisID.ID), lldpID(l.PortID.ID))
-	case *layers.DNS:
-		s.say("DNS")
-	case *layers.DHCPv4:
-		s.say("DHCP")
+	case headers.Ports:
+		s.portsOf(l)
+	case headers.ICMP:
+		s.icmp(l)
+	case headers.LLDP:
+		s.say("LLDP chassis %s port %s", lldpID(l.Chassis), lldpID(l.Port))
 	}
 }
 
-func (s *summary) ethType(t layers.EthernetType) {
-	s.header("eth_type", Number{uint64(t), fmt.Sprintf("%#04x", uint16(t))})
+func (s *summary) portsOf(l headers.Ports) {
+	if l.Protocol == headers.ProtocolSCTP {
+		s.ports("sctp", uint64(l.Src), uint64(l.Dst))
+		s.say("SCTP")
+		return
+	}
+	s.ports("udp", uint64(l.Src), uint64(l.Dst))
+	s.say("UDP")
+	for _, p := range []uint16{l.Dst, l.Src} {
+		switch p {
+		case 53:
+			s.say("DNS")
+			return
+		case 67, 68:
+			s.say("DHCP")
+			return
+		}
+	}
+}
+
+func (s *summary) icmp(l headers.ICMP) {
+	field, title, names := "icmpv4", "ICMP", icmpNames
+	if l.V6 {
+		field, title, names = "icmpv6", "ICMPv6", icmp6Names
+	}
+	s.number(field+"_type", uint64(l.Type))
+	s.number(field+"_code", uint64(l.Code))
+	name := names[l.Type]
+	if name == "" {
+		name = fmt.Sprintf("type %d code %d", l.Type, l.Code)
+	}
+	s.say("%s %s", title, name)
+	if !l.Target.IsValid() {
+		return
+	}
+	s.header("ipv6_nd_target", Text(l.Target.String()))
+	if l.Type == 135 {
+		s.say("who has %s", l.Target)
+	} else {
+		s.say("%s is here", l.Target)
+	}
+}
+
+func (s *summary) ethType(t uint16) {
+	s.header("eth_type", Number{uint64(t), fmt.Sprintf("%#04x", t)})
 	switch t {
-	case layers.EthernetTypeARP, layers.EthernetTypeIPv4, layers.EthernetTypeIPv6, layers.EthernetTypeDot1Q,
-		layers.EthernetTypeMPLSUnicast, layers.EthernetTypeLinkLayerDiscovery:
+	case headers.TypeARP, headers.TypeIPv4, headers.TypeIPv6, headers.TypeVLAN, headers.TypeMPLS, headers.TypeLLDP:
 	case 0x8942, 0x8999:
 		s.say("BDDP")
 	default:
-		s.say("type %#04x", uint16(t))
+		s.say("type %#04x", t)
 	}
 }
 
-func (s *summary) protocol(p layers.IPProtocol) {
+func (s *summary) protocol(p uint8) {
 	s.number("ip_proto", uint64(p))
 	switch p {
-	case layers.IPProtocolTCP, layers.IPProtocolUDP, layers.IPProtocolSCTP, layers.IPProtocolICMPv4, layers.IPProtocolICMPv6,
-		layers.IPProtocolIPv6HopByHop:
+	case headers.ProtocolTCP, headers.ProtocolUDP, headers.ProtocolSCTP, headers.ProtocolICMP, headers.ProtocolICMPv6, headers.ProtocolHopByHop:
 	default:
-		s.say("protocol %d", uint8(p))
+		s.say("protocol %d", p)
 	}
 }
 
@@ -148,7 +168,7 @@ func withPort(address string, port uint64) string {
 	return fmt.Sprintf("%s:%d", address, port)
 }
 
-func (s *summary) arp(l *layers.ARP) {
+func (s *summary) arp(l headers.ARP) {
 	s.number("arp_op", uint64(l.Operation))
 	ip := func(name string, b []byte) string {
 		a, ok := netip.AddrFromSlice(b)
@@ -158,34 +178,40 @@ func (s *summary) arp(l *layers.ARP) {
 		s.header(name, Text(a.String()))
 		return a.String()
 	}
-	src, dst := ip("arp_spa", l.SourceProtAddress), ip("arp_tpa", l.DstProtAddress)
+	src, dst := ip("arp_spa", l.SrcIP), ip("arp_tpa", l.DstIP)
 	s.src, s.dst = src, dst
 	switch {
-	case l.Operation == layers.ARPRequest && src == dst:
+	case l.Operation == arpRequest && src == dst:
 		s.say("ARP announcement")
-	case l.Operation == layers.ARPRequest:
+	case l.Operation == arpRequest:
 		s.say("ARP who has %s", dst)
-	case l.Operation == layers.ARPReply:
-		s.say("ARP %s is at %s", src, macText(l.SourceHwAddress))
+	case l.Operation == arpReply:
+		s.say("ARP %s is at %s", src, l.SrcHW.String())
 	default:
 		s.say("ARP operation %d", l.Operation)
 	}
 }
 
-var icmp6Names = map[uint8]string{
-	128: "echo request", 129: "echo reply", 133: "router solicitation", 134: "router advertisement",
-	135: "neighbor solicitation", 136: "neighbor advertisement", 143: "multicast listener report",
-}
+// Operations of ARP (RFC 826).
+const (
+	arpRequest = 1
+	arpReply   = 2
+)
 
-// icmpName returns a name of ours, or that of the library in small letters.
-func icmpName(theirs, ours string) string {
-	if ours != "" {
-		return ours
+// Names of ICMP types (RFC 792, RFC 4443 and RFC 4861).
+var (
+	icmpNames = map[uint8]string{
+		0: "echo reply", 3: "destination unreachable", 5: "redirect", 8: "echo request", 11: "time exceeded", 12: "parameter problem",
 	}
-	return strings.ToLower(theirs)
-}
+	icmp6Names = map[uint8]string{
+		1: "destination unreachable", 2: "packet too big", 3: "time exceeded", 4: "parameter problem",
+		128: "echo request", 129: "echo reply", 130: "multicast listener query", 131: "multicast listener report",
+		133: "router solicitation", 134: "router advertisement",
+		135: "neighbor solicitation", 136: "neighbor advertisement", 143: "multicast listener report",
+	}
+)
 
-func tcpFlags(l *layers.TCP) string {
+func tcpFlags(l headers.TCP) string {
 	var set []string
 	for _, f := range []struct {
 		on   bool
