@@ -233,7 +233,8 @@ func (p *program) liveSource(name string) (conversation.Source, func() error, er
 	client := api.Dial(path)
 	var missed atomic.Uint64
 	return func(ctx context.Context, emit func(conversation.Message) error) error {
-			err := client.ControlMessages(ctx, nil, func(m network.ControlMessage) error {
+			ready := func() { fmt.Fprintf(p.err, "listening to network %s\n", name) }
+			err := client.ControlMessages(ctx, ready, func(m network.ControlMessage) error {
 				missed.Add(m.Missed)
 				if len(m.Data) == 0 {
 					return nil
