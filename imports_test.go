@@ -31,7 +31,7 @@ func arrows() map[string][]string {
 		"link":     bottom, // not node
 		"control":  bottom,
 		// What control relays, as values and text.
-		"control/openflow": {"control"},
+		"control/openflow": {"control", "internal/"},
 		"conversation":     {"control", "control/openflow", "topo", "internal/"},
 		"capture":          {"control", "internal/"},
 		"topo":             nil,

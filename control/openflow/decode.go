@@ -4,8 +4,8 @@
 // (The libraries for Go that exist know single versions, drop what they do not know, or
 // panic on it.)
 //
-// It may import control, topo, gopacket for the packets within messages, and the
-// standard library.
+// It may import control, internal/headers for the packets within messages, and the standard
+// library.
 package openflow
 
 import (
