@@ -6,7 +6,7 @@
 //	running network (network.ControlMessage) ─┴─► control.TapMessage ─► Filter ─► lines, JSON,
 //	                                                                    Statistics, Sequence
 //
-// It may import control, control/openflow, topo and internal/packetfile.
+// It may import control, control/openflow, topo, internal/packetfile and internal/headers.
 package conversation
 
 import (
