@@ -1,6 +1,7 @@
 package shell
 
 import (
+	"bytes"
 	"context"
 	"sync"
 	"unicode/utf8"
@@ -39,6 +40,10 @@ type keys struct {
 	mu   sync.Mutex
 	shut bool
 	last reason
+	// unhandled are the keys that were returned and that go-prompt has not worked on
+	// yet: a successor returns them again.
+	unhandled [][]byte
+	worked    bool // go-prompt has worked on a key
 }
 
 // A reason is why Input returned.
@@ -62,7 +67,7 @@ func (k *keys) Setup() error {
 	k.size = windowSize(k.keyboard.fd)
 	k.reading.Unlock()
 	k.mu.Lock()
-	k.shut = false
+	k.shut, k.unhandled = false, nil
 	k.mu.Unlock()
 	return k.setModes(0)
 }
@@ -145,8 +150,15 @@ func (k *keys) leave(why reason) []byte {
 	return []byte(keyLeave)
 }
 
-// returned takes note of a key that may end the line.
+// returned takes note of a key, and shuts the input if it may end the line.
 func (k *keys) returned(key []byte) []byte {
+	switch string(key) {
+	case "\x1b[B", "\x1bOB", "\x0e": // Down and Ctrl-N: go-prompt may not ask handled
+	default:
+		k.mu.Lock()
+		k.unhandled = append(k.unhandled, key)
+		k.mu.Unlock()
+	}
 	switch key[0] {
 	case keyEnter, '\n':
 		k.end(entered)
@@ -163,12 +175,20 @@ func (k *keys) listen(ctx context.Context) {
 	k.ctx = ctx
 }
 
-// successor returns keys with what k has not returned yet; k returns nothing more.
+// successor returns keys with what go-prompt has not worked on yet; k returns nothing
+// more. A key on which go-prompt fails at once is not tried again.
 func (k *keys) successor() *keys {
 	k.end(gone)
 	k.reading.Lock()
 	defer k.reading.Unlock()
-	return &keys{keyboard: k.keyboard, modes: k.modes, notices: k.notices, ctx: k.ctx, buf: k.buf}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	again := k.unhandled
+	if !k.worked && len(again) > 0 {
+		again = again[1:]
+	}
+	return &keys{keyboard: k.keyboard, modes: k.modes, notices: k.notices, ctx: k.ctx,
+		buf: append(bytes.Join(again, nil), k.buf...)}
 }
 
 // handled is called after each key that did not end the line by itself, and after
@@ -176,6 +196,10 @@ func (k *keys) successor() *keys {
 func (k *keys) handled() (leave bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.worked = true
+	if len(k.unhandled) > 0 {
+		k.unhandled = k.unhandled[1:]
+	}
 	switch {
 	case !k.shut || k.last == entered:
 		return false
