@@ -20,7 +20,7 @@ PURE    = $(filter-out $(shell $(GO) list $(KERNEL)),$(shell $(GO) list ./...))
 # Fuzz targets, each for FUZZTIME: PACKAGE:TARGET.
 # A number of runs, not a time: when a time is over, go test sometimes reports that as a failure.
 FUZZTIME ?= 20000x
-FUZZ     := ./topo:FuzzGenerate ./topo:FuzzPlan ./topo:FuzzParseController ./control:FuzzReader ./control:FuzzController \
+FUZZ     := ./topo:FuzzGenerate ./topo:FuzzPlan ./topo:FuzzParseController ./topo:FuzzLinkOptions ./control:FuzzReader ./control:FuzzController \
 	./shell:FuzzLine ./internal/probe:FuzzEcho ./cmd/weft:FuzzOptparse ./node:FuzzSplit
 
 .PHONY: build

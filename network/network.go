@@ -237,6 +237,9 @@ func (n *Network) makeLinks(ctx context.Context, links []topo.PlannedLink, p *re
 		if l.Driver == topo.LinkPatch {
 			return nil
 		}
+		if l.Driver != topo.LinkVeth {
+			return fmt.Errorf("link %s–%s: driver %s: %w", l.A.Node, l.B.Node, l.Driver, errors.ErrUnsupported)
+		}
 		a, errA := n.end(l.A)
 		b, errB := n.end(l.B)
 		if err := errors.Join(errA, errB); err != nil {

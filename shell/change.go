@@ -107,7 +107,7 @@ func runAdd(ctx context.Context, c *call) error {
 	case kind == "link" && len(names) == 2:
 		l, err := c.net.AddLink(ctx, topo.Link{
 			A: topo.LinkEnd{Node: names[0]}, B: topo.LinkEnd{Node: names[1]},
-			Driver: topo.LinkDriver(c.opts["--driver"]),
+			LinkSettings: topo.LinkSettings{Driver: topo.LinkDriver(c.opts["--driver"])},
 		})
 		if err != nil {
 			return err

@@ -57,8 +57,8 @@ func newFakeNetwork() *fakeNetwork {
 			Protocols: []string{"OpenFlow13"}, Controllers: []string{"c0"}, Interfaces: []topo.Interface{port(1), port(2)}}},
 		Controllers: []topo.PlannedController{{Name: "c0", Kind: topo.ControllerOVS, Address: "127.0.0.1", Port: 6653}},
 		Links: []topo.PlannedLink{
-			{ID: 1, A: end("h1", "h1-eth0"), B: end("s1", "s1-eth1"), Driver: topo.LinkVeth},
-			{ID: 2, A: end("h2", "h2-eth0"), B: end("s1", "s1-eth2"), Driver: topo.LinkVeth},
+			{ID: 1, A: end("h1", "h1-eth0"), B: end("s1", "s1-eth1"), LinkSettings: topo.LinkSettings{Driver: topo.LinkVeth}},
+			{ID: 2, A: end("h2", "h2-eth0"), B: end("s1", "s1-eth2"), LinkSettings: topo.LinkSettings{Driver: topo.LinkVeth}},
 		},
 	}
 	st := network.State{
@@ -204,7 +204,7 @@ func (f *fakeNetwork) addLink(r *http.Request) (any, error) {
 	l := body[topo.Link](r)
 	return topo.PlannedLink{ID: 3,
 		A: topo.PlannedEnd{Node: l.A.Node, Interface: l.A.Node + "-eth1"},
-		B: topo.PlannedEnd{Node: l.B.Node, Interface: l.B.Node + "-eth3"}, Driver: l.Driver}, nil
+		B: topo.PlannedEnd{Node: l.B.Node, Interface: l.B.Node + "-eth3"}, LinkSettings: l.LinkSettings}, nil
 }
 
 func (f *fakeNetwork) setLink(r *http.Request) (any, error) {

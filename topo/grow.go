@@ -3,6 +3,7 @@ package topo
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"net/netip"
 	"slices"
 )
@@ -24,6 +25,7 @@ func (s Spec) Plan() (*Plan, error) {
 		Controllers: []PlannedController{},
 		Links:       []PlannedLink{},
 		Addressing:  s.Addressing,
+		Seed:        s.Seed,
 		NextLinkID:  1,
 	}
 	var errs []error
@@ -107,8 +109,8 @@ type growth struct {
 }
 
 type draftLink struct {
-	a, b   *draftEnd
-	driver LinkDriver
+	a, b     *draftEnd
+	settings LinkSettings
 }
 
 // A draftEnd is one end of a new link on its way to an Interface.
@@ -188,19 +190,27 @@ func (g *growth) addLinks(list []Link) {
 			g.fail("%s: a link joins two nodes; write another end", where)
 			continue
 		}
-		driver := l.Driver
-		switch driver {
-		case LinkAuto:
-			driver = LinkVeth
-		case LinkVeth:
+		if err := l.check(); err != nil {
+			g.fail("%s: %w", where, err)
+		}
+		settings := l.LinkSettings
+		switch settings.Driver {
+		case "", LinkAuto:
+			settings.Driver = LinkVeth
+			if settings.NeedsWire() {
+				settings.Driver = LinkWire
+			} else if settings.Impaired() {
+				settings.Driver = LinkAuto
+			}
+		case LinkVeth, LinkNetem, LinkWire:
 		case LinkPatch:
 			if err := g.checkPatch(l); err != nil {
 				g.fail("%s: %w", where, err)
 			}
 		default:
-			g.fail("%s: there is no driver %q; write veth or patch", where, driver)
+			g.fail("%s: %w", where, unknown("driver", string(settings.Driver), []string{"auto", "veth", "netem", "wire", "patch"}))
 		}
-		g.links = append(g.links, draftLink{a, b, driver})
+		g.links = append(g.links, draftLink{a, b, settings})
 	}
 	for e := range g.ends() {
 		if e.want.Interface != "" {
@@ -383,7 +393,12 @@ func (g *growth) commit() {
 		return PlannedEnd{e.want.Node, e.is.Name}
 	}
 	for _, l := range g.links {
-		g.Links = append(g.Links, PlannedLink{ID: g.NextLinkID, A: attach(l.a), B: attach(l.b), Driver: l.driver})
+		p := PlannedLink{ID: g.NextLinkID, A: attach(l.a), B: attach(l.b), LinkSettings: l.settings}
+		if p.Seed == nil && g.Seed != nil && p.Impaired() {
+			seed := linkSeed(*g.Seed, p.A, p.B)
+			p.Seed, p.Driver = &seed, LinkWire
+		}
+		g.Links = append(g.Links, p)
 		g.NextLinkID++
 	}
 	for node := range touched {
@@ -393,4 +408,12 @@ func (g *growth) commit() {
 			g.index.ends[PlannedEnd{node, f.Name}] = i
 		}
 	}
+}
+
+// linkSeed derives a link's seed from the network's and its ends, so that a link that is
+// added changes no other.
+func linkSeed(network uint64, a, b PlannedEnd) uint64 {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%d %s %s", network, a.Interface, b.Interface)
+	return h.Sum64()
 }

@@ -14,6 +14,7 @@ import (
 // way of writing. Empty means the default.
 type Options struct {
 	Name        string
+	Seed        *uint64
 	Topo        string   // Generate; default minimal
 	Switch      string   // ParseSwitch
 	Controllers []string // ParseController; default builtin
@@ -32,7 +33,7 @@ func (o Options) Spec() (Spec, error) {
 
 	s, err := Generate(cmp.Or(o.Topo, "minimal"))
 	note(err)
-	s.Name = o.Name
+	s.Name, s.Seed = o.Name, o.Seed
 
 	sw, err := ParseSwitch(o.Switch)
 	note(err)
@@ -53,10 +54,13 @@ func (o Options) Spec() (Spec, error) {
 		}
 	}
 
-	driver, err := ParseLink(o.Link)
+	link, err := ParseLink(o.Link)
 	note(err)
-	if driver == LinkPatch && sw.Driver != DriverLinux {
-		s.patch()
+	for i := range s.Links {
+		s.Links[i].LinkSettings = link
+	}
+	if link.Driver == LinkPatch {
+		s.patch(sw.Driver)
 	}
 
 	s.Addressing.AutoMAC, s.Addressing.StaticARP = o.MAC, o.ARP
@@ -95,15 +99,15 @@ func like(sw, generated Switch) Switch {
 	return sw
 }
 
-// patch makes the links between switches patch links.
-func (s *Spec) patch() {
+// patch leaves the driver patch to links between Open vSwitch switches.
+func (s *Spec) patch(driver SwitchDriver) {
 	isSwitch := map[string]bool{}
 	for _, sw := range s.Switches {
 		isSwitch[sw.Name] = true
 	}
 	for i := range s.Links {
-		if l := &s.Links[i]; isSwitch[l.A.Node] && isSwitch[l.B.Node] {
-			l.Driver = LinkPatch
+		if l := &s.Links[i]; driver == DriverLinux || !isSwitch[l.A.Node] || !isSwitch[l.B.Node] {
+			l.Driver = LinkVeth
 		}
 	}
 }
@@ -507,25 +511,32 @@ func splitEndpoint(text string) (transport, host string, port int, err error) {
 	return transport, host, port, nil
 }
 
-// ParseLink reads how links are made: "veth" (also "default" and empty) or "patch"
-// (also "ovs"), which is for the links between switches.
-func ParseLink(text string) (LinkDriver, error) {
+// ParseLink reads how links are made and what they do: a driver ("veth", also "default" and
+// empty; "patch", also "ovs", for the links between switches; "tc", "auto", "netem" or "wire"
+// for impaired links) and options as of LinkSettings.Set: tc,bw=10,delay=5ms,ab:loss=1.
+func ParseLink(text string) (LinkSettings, error) {
 	a := splitArg(text)
-	var driver LinkDriver
+	var s LinkSettings
 	switch a.name {
 	case "", "default", "veth":
-		driver = LinkVeth
-	case "ovs", "patch":
-		driver = LinkPatch
+		s.Driver = LinkVeth
+	case "ovs":
+		s.Driver = LinkPatch
 	case "tc", "tcu":
-		return "", fmt.Errorf("link %s: this version cannot limit or impair links (bw, delay, loss); write veth", a.name)
+		s.Driver = LinkAuto
+	case "auto", "netem", "wire", "patch":
+		s.Driver = LinkDriver(a.name)
 	default:
-		return "", unknown("link", a.name, []string{"default", "veth", "ovs", "patch"})
+		return LinkSettings{}, unknown("link", a.name, []string{"default", "veth", "tc", "netem", "wire", "ovs", "patch"})
 	}
-	if err := oneLine([]error{a.noValues(), a.apply()}); err != nil {
-		return "", fmt.Errorf("link %s: %w", a.name, err)
+	var options []string
+	for _, o := range a.opts {
+		options = append(options, o.key+"="+o.value)
 	}
-	return driver, nil
+	if err := oneLine([]error{a.noValues(), s.Set(options...)}); err != nil {
+		return LinkSettings{}, fmt.Errorf("link %s: %w", a.name, err)
+	}
+	return s, nil
 }
 
 // ParseNAT reads the options of a gateway host, "name=nat0,ip=10.0.0.9/8,

@@ -62,8 +62,8 @@ func TestParseController(t *testing.T) {
 
 func TestParseOthers(t *testing.T) {
 	for text, want := range map[string]LinkDriver{"": LinkVeth, "default": LinkVeth, "veth": LinkVeth, "ovs": LinkPatch, "patch": LinkPatch} {
-		if got, err := ParseLink(text); err != nil || got != want {
-			t.Errorf("ParseLink(%q) = %q, %v", text, got, err)
+		if got, err := ParseLink(text); err != nil || got != (LinkSettings{Driver: want}) {
+			t.Errorf("ParseLink(%q) = %+v, %v", text, got, err)
 		}
 	}
 	for text, want := range map[string]string{"10.0.0.0/8": "10.0.0.0/8", "10.0/8": "10.0.0.0/8", "192.168.1.0": "192.168.1.0/24", "10.0.0.5/16": "10.0.0.5/16", "10.1": "10.0.0.1/24"} {
@@ -98,7 +98,7 @@ func TestOptionErrors(t *testing.T) {
 		{"controller", func(s string) error { _, err := ParseController(s); return err }, []string{
 			"nox", "remotee", "builtin,x=1", "builtin,6653", "remote,1,2,3", "remote,host:0", "remote,[::1", "remote,[x]:1", "remote,port=x", "remote,transport=udp", "remote,cert=a",
 			"remote,ip=", "ssl:", "ryu", "ryu,inside=1", "ryu,app,inside=2", "ryu,app,prot=1", "cmd", "cmd,inside=1", "cmd:", "cmd,x:y", "none,x", "ovsc,a"}},
-		{"link", func(s string) error { _, err := ParseLink(s); return err }, []string{"tc", "tc,bw=10", "tcu", "vet", "veth,bw=10", "ovs,x"}},
+		{"link", func(s string) error { _, err := ParseLink(s); return err }, []string{"tc,bw=fast", "tc,bw=10,bw=10", "tcu,10", "vet", "veth,bw=10", "ovs,x"}},
 		{"nat", func(s string) error { _, _, err := ParseNAT(s); return err }, []string{"nat0", "flush=1", "ip=x,subnet=y", "mac=1"}},
 		{"ipbase", func(s string) error { _, err := ParseIPBase(s); return err }, []string{"", "x", "10.0.0.0/33", "fd00::/64", "1.2.3.4.5/8"}},
 		{"ip6", func(s string) error { _, err := ParseIP6Base(s); return err }, []string{"", "10.0.0.0/8", "fd00::/129", "::ffff:1.2.3.4/120"}},
@@ -149,7 +149,7 @@ func TestOptionsSpec(t *testing.T) {
 		t.Errorf("the gateway's link: %+v", last)
 	}
 	for _, l := range s.Links {
-		if l.Driver != LinkAuto {
+		if l.Driver != LinkVeth && l.Driver != "" {
 			t.Errorf("a patch link between Linux bridges: %+v", l)
 		}
 	}

@@ -2,6 +2,7 @@ package topo
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -20,6 +21,8 @@ type Plan struct {
 	// from which its automatic addresses follow. Both only grow.
 	NextLinkID int `json:"nextLinkID"`
 	NextHost   int `json:"nextHost"`
+	// Seed is Spec.Seed; links have theirs.
+	Seed *uint64 `json:"seed,omitempty"`
 
 	index *index // nil in a Plan written as a literal
 }
@@ -75,10 +78,10 @@ type Interface struct {
 // A PlannedLink names its two interfaces.
 type PlannedLink struct {
 	// ID is unique in the network's life: a deleted link's ID is not used again.
-	ID     int        `json:"id"`
-	A      PlannedEnd `json:"a"`
-	B      PlannedEnd `json:"b"`
-	Driver LinkDriver `json:"driver"`
+	ID int        `json:"id"`
+	A  PlannedEnd `json:"a"`
+	B  PlannedEnd `json:"b"`
+	LinkSettings
 }
 
 // A PlannedEnd names an interface of a node.
@@ -228,6 +231,27 @@ func (p *Plan) AddLink(l Link) (PlannedLink, error) {
 		return PlannedLink{}, err
 	}
 	return p.Links[len(p.Links)-1], nil
+}
+
+// SetLink gives a link other settings. It stays what it is made of: its driver and MTU do not
+// change.
+func (p *Plan) SetLink(id int, s LinkSettings) error {
+	i := slices.IndexFunc(p.Links, func(l PlannedLink) bool { return l.ID == id })
+	if i < 0 {
+		return fmt.Errorf("no link has the ID %d", id)
+	}
+	l := &p.Links[i]
+	if err := s.check(); err != nil {
+		return err
+	}
+	switch {
+	case s.Driver != l.Driver:
+		return fmt.Errorf("a link's driver cannot change while it exists (it is %s); delete the link and add it again", l.Driver)
+	case s.MTU != l.MTU:
+		return errors.New("a link's MTU cannot change while it exists; delete the link and add it again")
+	}
+	l.LinkSettings = s
+	return nil
 }
 
 // RemoveNode removes a host or switch and its links.

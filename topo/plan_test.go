@@ -97,9 +97,9 @@ func TestPlanErrors(t *testing.T) {
 				{A: LinkEnd{Node: "h1", Port: port(-1)}, B: LinkEnd{Node: "s1", Port: port(0)}},
 				{A: LinkEnd{Node: "h2"}, B: LinkEnd{Node: "s1", Port: port(4)}},
 				{A: LinkEnd{Node: "h2"}, B: LinkEnd{Node: "s1", Port: port(4)}},
-				{A: LinkEnd{Node: "h1"}, B: LinkEnd{Node: "s1"}, Driver: LinkPatch},
-				{A: LinkEnd{Node: "br"}, B: LinkEnd{Node: "s1"}, Driver: LinkPatch},
-				{A: LinkEnd{Node: "s2"}, B: LinkEnd{Node: "s1"}, Driver: "tc"},
+				{A: LinkEnd{Node: "h1"}, B: LinkEnd{Node: "s1"}, LinkSettings: LinkSettings{Driver: LinkPatch}},
+				{A: LinkEnd{Node: "br"}, B: LinkEnd{Node: "s1"}, LinkSettings: LinkSettings{Driver: LinkPatch}},
+				{A: LinkEnd{Node: "s2"}, B: LinkEnd{Node: "s1"}, LinkSettings: LinkSettings{Driver: "tc"}},
 				{A: LinkEnd{Node: "s2", IP: prefix("10.0.0.9/8")}, B: LinkEnd{Node: "s1", Interface: "a b"}},
 				{A: LinkEnd{Node: "s2", Interface: "same"}, B: LinkEnd{Node: "s1"}},
 				{A: LinkEnd{Node: "s2", Interface: "same"}, B: LinkEnd{Node: "s1", Port: port(70000)}},
@@ -139,7 +139,7 @@ func TestPlanErrors(t *testing.T) {
 			{Name: "c7", Kind: ControllerOVS, Command: "x"},
 		}}},
 		{"patch between datapaths", Spec{Switches: []Switch{{Name: "s1", Datapath: DatapathKernel}, {Name: "s2", Datapath: DatapathUser}},
-			Links: []Link{{A: LinkEnd{Node: "s1"}, B: LinkEnd{Node: "s2"}, Driver: LinkPatch}}}},
+			Links: []Link{{A: LinkEnd{Node: "s1"}, B: LinkEnd{Node: "s2"}, LinkSettings: LinkSettings{Driver: LinkPatch}}}}},
 	}
 	var b strings.Builder
 	for _, test := range tests {

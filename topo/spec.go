@@ -19,6 +19,8 @@ type Spec struct {
 	Controllers []Controller `json:"controllers,omitempty"`
 	Links       []Link       `json:"links,omitempty"`
 	Addressing  Addressing   `json:"addressing,omitzero"`
+	// Seed gives every impaired link a seed of its own, so that a run can be repeated.
+	Seed *uint64 `json:"seed,omitempty"`
 }
 
 // Addressing says how hosts get the addresses that the Spec does not give.
@@ -145,18 +147,24 @@ type Controller struct {
 // LinkDriver names what realises a link.
 type LinkDriver string
 
-// The link drivers of this version; see Link.Driver.
+// The link drivers. An empty one is LinkAuto.
 const (
-	LinkAuto  LinkDriver = ""      // veth
+	// LinkAuto is a veth pair if nothing is impaired; else netem where the machine's kernel
+	// can do all that is asked, and wire where it cannot.
+	LinkAuto  LinkDriver = "auto"
 	LinkVeth  LinkDriver = "veth"  // a veth pair
+	LinkNetem LinkDriver = "netem" // a veth pair, impaired by the kernel's queueing disciplines
+	LinkWire  LinkDriver = "wire"  // a TAP device at each end, frames carried by weft
 	LinkPatch LinkDriver = "patch" // an Open vSwitch patch port pair, between switches
 )
 
+var linkDrivers = []LinkDriver{LinkAuto, LinkVeth, LinkNetem, LinkWire, LinkPatch}
+
 // A Link joins two nodes.
 type Link struct {
-	A      LinkEnd    `json:"a"`
-	B      LinkEnd    `json:"b"`
-	Driver LinkDriver `json:"driver,omitempty"`
+	A LinkEnd `json:"a"`
+	B LinkEnd `json:"b"`
+	LinkSettings
 }
 
 // A LinkEnd is one node's side of a Link.

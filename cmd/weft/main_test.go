@@ -102,7 +102,7 @@ var malformed = []string{
 	// nodes, links, addresses
 	"weft --switch nosuch", "weft --switch user", "weft --switch ovs,protocols=OpenFlow99", "weft --switch ovs,stp=maybe",
 	"weft --switch lxbr,protocols=OpenFlow13", "weft --controller nosuch", "weft --controller remote,port=99999",
-	"weft --controller ryu", "weft --controller tcp:", "weft --controller nox", "weft --link tc,bw=10", "weft --link rope",
+	"weft --controller ryu", "weft --controller tcp:", "weft --controller nox", "weft --link tc,bw=fast", "weft --link rope",
 	"weft --ipbase 10.0.0.0/33", "weft --ipbase fd00::/64", "weft --ip6=10.0.0.0/8", "weft --nat=colour=red",
 	"weft --nat=connect=s9", "weft --topo single,300 --ipbase 10.0.0.0/24",
 	// tests
@@ -114,7 +114,7 @@ var malformed = []string{
 	"mn --nosuch", "mn --topoo tree", "mn -z", "mn -xz", "mn --topo", "mn --p x", "mn --no --mac=1", "mn --mac=1", "mn -i",
 	"mn tree", "mn --mac tree", "mn -- tree", "mn --inn", "mn --cust topo.py", "mn --cluster a,b --innamespace",
 	"mn --placement", "mn --pin", "mn --host cfs,cpu=.5", "mn --twait soon", "mn -tsoon", "mn -v loud", "mn --listenport x",
-	"mn --topo nosuch", "mn --switch user", "mn --test nosuch", "mn --na ip=10.0.0.9/8,colour=red", "mn --link tc,bw=10",
+	"mn --topo nosuch", "mn --switch user", "mn --test nosuch", "mn --na ip=10.0.0.9/8,colour=red", "mn --link tc,bw=fast",
 	"mn --controller nox", "mn --topo nosuch --switch nosuch", "mn --jso", "mn -é", "weft mn --nosuch", "weft mn doctor", "/usr/bin/mn --nosuch",
 }
 

@@ -1,0 +1,51 @@
+package link
+
+import (
+	"github.com/vishvananda/netlink"
+
+	"weft/topo"
+)
+
+// A Config is a link to make that impairs its frames.
+type Config struct {
+	// Handle is of the namespace of ends without one of their own.
+	Handle   *netlink.Handle
+	A, B     End
+	Settings topo.LinkSettings
+}
+
+// A Shaper is a running link that impairs its frames. Its methods may be called concurrently.
+// Way 0 is from A to B, way 1 from B to A.
+type Shaper interface {
+	// Set changes what happens to the frames that go one way from now on; those already in
+	// flight are delivered as they were going to be.
+	Set(way int, i topo.Impairment) error
+	// Counters says what happened to frames since the link was made.
+	Counters() ([2]Counters, error)
+	// Close removes the link and its devices.
+	Close() error
+}
+
+// Counters count the frames that went one way. A frame of several segments (TSO) counts as
+// the frames that it becomes on a wire.
+type Counters struct {
+	Delivered      uint64 `json:"delivered"`
+	DeliveredBytes uint64 `json:"deliveredBytes"`
+	// Queued and InFlight are frames that wait for the rate, and that are on their way, now.
+	Queued      uint64 `json:"queued"`
+	QueuedBytes uint64 `json:"queuedBytes"`
+	InFlight    uint64 `json:"inFlight"`
+
+	Lost      uint64 `json:"lost,omitempty"`      // by loss, bursts, gemodel or a trace
+	Filtered  uint64 `json:"filtered,omitempty"`  // by drop and drop_if
+	Overflow  uint64 `json:"overflow,omitempty"`  // the queue was full
+	AQMDrops  uint64 `json:"aqmDrops,omitempty"`  // by RED or CoDel
+	NoMemory  uint64 `json:"noMemory,omitempty"`  // more in flight than there is room for
+	Down      uint64 `json:"down,omitempty"`      // the other end was down or did not take it
+	Oversized uint64 `json:"oversized,omitempty"` // larger than the MTU
+
+	Marked     uint64 `json:"marked,omitempty"` // ECN
+	Duplicated uint64 `json:"duplicated,omitempty"`
+	Corrupted  uint64 `json:"corrupted,omitempty"`
+	Reordered  uint64 `json:"reordered,omitempty"`
+}
