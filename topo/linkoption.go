@@ -406,12 +406,12 @@ func (x timeValue) text() string {
 var byteUnits = []struct {
 	name  string
 	bytes int64
-}{{"gb", 1e9}, {"mb", 1e6}, {"kb", 1e3}, {"b", 1}}
+}{{"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"B", 1}}
 
 func parseBytes(text string) (int64, error) {
 	number, unit := strings.ToLower(text), int64(1)
 	for _, u := range byteUnits {
-		if n, ok := strings.CutSuffix(number, u.name); ok {
+		if n, ok := strings.CutSuffix(number, strings.ToLower(u.name)); ok {
 			number, unit = n, u.bytes
 			break
 		}
@@ -426,7 +426,7 @@ func parseBytes(text string) (int64, error) {
 func formatBytes(n int64) string {
 	for _, u := range byteUnits {
 		if n%u.bytes == 0 && n >= u.bytes {
-			return strconv.FormatInt(n/u.bytes, 10) + strings.ToUpper(strings.Replace(u.name, "kb", "k", 1)) + map[bool]string{true: "B"}[u.name == "kb"]
+			return strconv.FormatInt(n/u.bytes, 10) + u.name
 		}
 	}
 	return ""
