@@ -19,13 +19,3 @@ func (c *Client) SetChannel(ctx context.Context, sw, controller string, change n
 	path := "/v1/channels/" + url.PathEscape(sw) + "/" + url.PathEscape(controller)
 	return call[network.ChannelState](ctx, c, http.MethodPatch, path, change)
 }
-
-// handleChannels serves both.
-func (s *Server) handleChannels(mux *http.ServeMux) {
-	mux.HandleFunc("GET /v1/channels", handle(s, func(ctx context.Context, n *network.Network, r *http.Request, _ struct{}) (any, error) {
-		return n.Channels(), nil
-	}))
-	mux.HandleFunc("PATCH /v1/channels/{switch}/{controller}", handle(s, func(ctx context.Context, n *network.Network, r *http.Request, c network.ChannelChange) (any, error) {
-		return n.SetChannel(r.PathValue("switch"), r.PathValue("controller"), c)
-	}))
-}

@@ -65,6 +65,11 @@ func (c *Client) Events(ctx context.Context, report func(network.Event)) error {
 	return c.stream(ctx, http.MethodGet, "/v1/events", nil, report)
 }
 
+// Info returns what the network is, in brief. It answers while the network is built, too.
+func (c *Client) Info(ctx context.Context) (Info, error) {
+	return call[Info](ctx, c, http.MethodGet, "/v1/info", nil)
+}
+
 // State returns what the network is now.
 func (c *Client) State(ctx context.Context) (network.State, error) {
 	return call[network.State](ctx, c, http.MethodGet, "/v1/network", nil)
@@ -73,9 +78,7 @@ func (c *Client) State(ctx context.Context) (network.State, error) {
 // Wait waits until every switch is connected to its controllers, at most timeout,
 // and returns the connections that are missing.
 func (c *Client) Wait(ctx context.Context, timeout time.Duration) ([]network.ControlConnection, error) {
-	return call[[]network.ControlConnection](ctx, c, http.MethodPost, "/v1/wait", struct {
-		Timeout time.Duration `json:"timeout"`
-	}{timeout})
+	return call[[]network.ControlConnection](ctx, c, http.MethodPost, "/v1/wait", waitRequest{timeout})
 }
 
 // Ping exchanges ICMP echoes between hosts.
@@ -105,29 +108,25 @@ func (c *Client) AddLink(ctx context.Context, l topo.Link) (topo.PlannedLink, er
 
 // DeleteNode removes a host or switch and its links.
 func (c *Client) DeleteNode(ctx context.Context, name string) error {
-	_, err := call[struct{}](ctx, c, http.MethodDelete, "/v1/nodes/"+url.PathEscape(name), nil)
+	_, err := call[none](ctx, c, http.MethodDelete, "/v1/nodes/"+url.PathEscape(name), nil)
 	return err
 }
 
 // DeleteLink removes the links between two nodes.
 func (c *Client) DeleteLink(ctx context.Context, a, b string) error {
-	_, err := call[struct{}](ctx, c, http.MethodDelete, linkPath(a, b), nil)
+	_, err := call[none](ctx, c, http.MethodDelete, linkPath(a, b), nil)
 	return err
 }
 
 // SetLink takes both ends of every link between two nodes up or down.
 func (c *Client) SetLink(ctx context.Context, a, b string, up bool) error {
-	_, err := call[struct{}](ctx, c, http.MethodPatch, linkPath(a, b), struct {
-		Up bool `json:"up"`
-	}{up})
+	_, err := call[none](ctx, c, http.MethodPatch, linkPath(a, b), linkChange{up})
 	return err
 }
 
 // SetSwitch starts or stops a switch.
 func (c *Client) SetSwitch(ctx context.Context, name string, running bool) error {
-	_, err := call[struct{}](ctx, c, http.MethodPatch, "/v1/switches/"+url.PathEscape(name), struct {
-		Running bool `json:"running"`
-	}{running})
+	_, err := call[none](ctx, c, http.MethodPatch, "/v1/switches/"+url.PathEscape(name), switchChange{running})
 	return err
 }
 

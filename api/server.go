@@ -26,66 +26,59 @@ type Server struct {
 	env  network.Env
 	http *http.Server
 	done chan struct{} // closed when the network is to end
+	end  sync.Once
 
 	captures sync.WaitGroup
 
-	mu  sync.Mutex
-	net *network.Network // nil before PUT /v1/network
-	end sync.Once
+	mu    sync.Mutex
+	phase Phase
+	net   *network.Network   // nil before it is built
+	abort context.CancelFunc // ends the building
+	built chan struct{}      // closed when the building has ended
+}
+
+// A Phase is a time in a network's life.
+type Phase string
+
+// The phases.
+const (
+	PhaseEmpty    Phase = "empty"    // nothing is built yet
+	PhaseBuilding Phase = "building" // PUT /v1/network is under way
+	PhaseBuilt    Phase = "built"    // the switches are not started
+	PhaseRunning  Phase = "running"
+	PhaseEnding   Phase = "ending"
+)
+
+// Info is a network in brief.
+type Info struct {
+	Name     string    `json:"name"`
+	Phase    Phase     `json:"phase"`
+	Started  time.Time `json:"started,omitzero"`
+	Rootless bool      `json:"rootless"`
+	// Nodes are the names of hosts, switches and controllers, by kind.
+	Nodes network.Names `json:"nodes"`
+	Links int           `json:"links"` // how many there are
 }
 
 // deliverTimeout bounds the wait for clients to take the rest of their captures.
 const deliverTimeout = 3 * time.Second
 
-// errNoNetwork answers calls before the network is built.
-var errNoNetwork = errors.New("the network is not built yet")
+var (
+	errNoNetwork  = errors.New("the network is not built yet")
+	errHasNetwork = errors.New("the sandbox has a network already")
+)
 
 // Serve serves the API on l until the network has been taken down through it or ctx ends,
 // and closes the network.
 func Serve(ctx context.Context, l net.Listener, env network.Env) error {
-	s := &Server{env: env, done: make(chan struct{})}
+	s := &Server{env: env, done: make(chan struct{}), phase: PhaseEmpty}
 	mux := http.NewServeMux()
-	mux.HandleFunc("PUT /v1/network", s.up)
-	mux.HandleFunc("GET /v1/network", handle(s, func(ctx context.Context, n *network.Network, r *http.Request, _ struct{}) (any, error) {
-		return n.State(), nil
-	}))
-	mux.HandleFunc("DELETE /v1/network", s.down)
-	mux.HandleFunc("POST /v1/network/start", s.start)
-	mux.HandleFunc("POST /v1/wait", handle(s, func(ctx context.Context, n *network.Network, r *http.Request, q struct{ Timeout time.Duration }) (any, error) {
-		return n.Wait(ctx, q.Timeout)
-	}))
-	mux.HandleFunc("POST /v1/ping", handle(s, func(ctx context.Context, n *network.Network, r *http.Request, q network.PingRequest) (any, error) {
-		return n.Ping(ctx, q)
-	}))
-	mux.HandleFunc("POST /v1/iperf", handle(s, func(ctx context.Context, n *network.Network, r *http.Request, q network.IperfRequest) (any, error) {
-		return n.Iperf(ctx, q)
-	}))
-	mux.HandleFunc("POST /v1/hosts", handle(s, func(ctx context.Context, n *network.Network, r *http.Request, h topo.Host) (any, error) {
-		return n.AddHost(ctx, h)
-	}))
-	mux.HandleFunc("POST /v1/switches", handle(s, func(ctx context.Context, n *network.Network, r *http.Request, sw topo.Switch) (any, error) {
-		return n.AddSwitch(ctx, sw)
-	}))
-	mux.HandleFunc("PATCH /v1/switches/{name}", handle(s, func(ctx context.Context, n *network.Network, r *http.Request, q struct{ Running bool }) (any, error) {
-		return struct{}{}, n.SetSwitch(ctx, r.PathValue("name"), q.Running)
-	}))
-	mux.HandleFunc("DELETE /v1/nodes/{name}", handle(s, func(ctx context.Context, n *network.Network, r *http.Request, _ struct{}) (any, error) {
-		return struct{}{}, n.DeleteNode(ctx, r.PathValue("name"))
-	}))
-	mux.HandleFunc("POST /v1/links", handle(s, func(ctx context.Context, n *network.Network, r *http.Request, l topo.Link) (any, error) {
-		return n.AddLink(ctx, l)
-	}))
-	mux.HandleFunc("DELETE /v1/links/{a}/{b}", handle(s, func(ctx context.Context, n *network.Network, r *http.Request, _ struct{}) (any, error) {
-		return struct{}{}, n.DeleteLink(ctx, r.PathValue("a"), r.PathValue("b"))
-	}))
-	mux.HandleFunc("PATCH /v1/links/{a}/{b}", handle(s, func(ctx context.Context, n *network.Network, r *http.Request, q struct{ Up bool }) (any, error) {
-		return struct{}{}, n.SetLink(ctx, r.PathValue("a"), r.PathValue("b"), q.Up)
-	}))
-	mux.HandleFunc("POST /v1/shell", s.shell)
-	mux.HandleFunc("POST /v1/captures", s.capture)
-	s.handleChannels(mux)
-	mux.HandleFunc("GET /v1/events", s.events)
-	mux.HandleFunc("GET /v1/control/messages", s.controlMessages)
+	for _, r := range s.routes() {
+		mux.HandleFunc(r.pattern, r.serve)
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		failWith(w, http.StatusNotFound, fmt.Errorf("the API has no %s %s", r.Method, r.URL.Path))
+	})
 	s.http = &http.Server{Handler: mux, ErrorLog: slog.NewLogLogger(env.Log.Handler(), slog.LevelWarn),
 		BaseContext: func(net.Listener) context.Context { return ctx }}
 	failed := make(chan error, 1)
@@ -120,42 +113,6 @@ func (s *Server) network() (*network.Network, error) {
 		return nil, errNoNetwork
 	}
 	return s.net, nil
-}
-
-// handle decodes the body into a Q, calls f and encodes its answer.
-func handle[Q any](s *Server, f func(context.Context, *network.Network, *http.Request, Q) (any, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		var q Q
-		n, err := s.network()
-		if err == nil && r.ContentLength != 0 {
-			err = decode(r.Body, &q)
-		}
-		var v any
-		if err == nil {
-			v, err = f(r.Context(), n, r, q)
-		}
-		if err != nil {
-			fail(w, err)
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(v)
-	}
-}
-
-func decode(r io.Reader, v any) error {
-	d := json.NewDecoder(r)
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		return fmt.Errorf("request: %w", err)
-	}
-	return nil
-}
-
-func fail(w http.ResponseWriter, err error) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusUnprocessableEntity)
-	json.NewEncoder(w).Encode(Error{Message: err.Error()})
 }
 
 // A lineWriter writes streamLines, a few at a time.
@@ -200,23 +157,43 @@ func (l *lineWriter) end(err error) {
 	l.flush()
 }
 
+func (s *Server) info(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	info := Info{Name: s.env.Name, Phase: s.phase, Rootless: s.env.Rootless}
+	n := s.net
+	s.mu.Unlock()
+	if n != nil {
+		info.Started, info.Nodes, info.Links = n.Brief()
+	}
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(info)
+}
+
 func (s *Server) up(w http.ResponseWriter, r *http.Request) {
 	var plan topo.Plan
 	if err := decode(r.Body, &plan); err != nil {
 		fail(w, err)
 		return
 	}
+	ctx, abort := context.WithCancel(r.Context())
+	defer abort()
+	built := make(chan struct{})
+	defer close(built)
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.net != nil {
-		fail(w, errors.New("the sandbox has a network already"))
+	if s.phase != PhaseEmpty {
+		s.mu.Unlock()
+		fail(w, errHasNetwork)
 		return
 	}
+	s.phase, s.abort, s.built = PhaseBuilding, abort, built
+	s.mu.Unlock()
 	l := newLineWriter(w)
-	n, err := network.Up(r.Context(), &plan, s.env, l.event)
-	if err == nil {
-		s.net = n
+	n, err := network.Up(ctx, &plan, s.env, l.event)
+	s.mu.Lock()
+	if s.phase = PhaseEmpty; err == nil {
+		s.net, s.phase = n, PhaseBuilt
 	}
+	s.mu.Unlock()
 	l.end(err)
 }
 
@@ -227,14 +204,30 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	l := newLineWriter(w)
-	l.end(n.Start(r.Context(), l.event))
+	if err = n.Start(r.Context(), l.event); err == nil {
+		s.mu.Lock()
+		s.phase = PhaseRunning
+		s.mu.Unlock()
+	}
+	l.end(err)
 }
 
 func (s *Server) down(w http.ResponseWriter, r *http.Request) {
 	l := newLineWriter(w)
 	l.event(network.Event{Time: time.Now(), Stage: network.StageStop})
+	s.mu.Lock()
+	abort, built := s.abort, s.built
+	s.mu.Unlock()
+	if abort != nil {
+		abort()
+		<-built
+	}
+	s.mu.Lock()
+	s.phase = PhaseEnding
+	n := s.net
+	s.mu.Unlock()
 	var err error
-	if n, _ := s.network(); n != nil {
+	if n != nil {
 		err = n.Close()
 	}
 	l.end(err)

@@ -2,6 +2,7 @@ package network
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -118,4 +119,30 @@ func (n *Network) Shell(name string) (*node.Shell, error) {
 		n.shells[name] = sh
 	}
 	return sh, nil
+}
+
+// Names are the names of a network's nodes, by kind, in the plan's order.
+type Names struct {
+	Hosts       []string `json:"hosts"`
+	Switches    []string `json:"switches"`
+	Controllers []string `json:"controllers"`
+}
+
+// Brief returns what costs nothing to know: since when the network is there, the names of its
+// nodes, and how many links it has.
+func (n *Network) Brief() (started time.Time, nodes Names, links int) {
+	n.mu.Lock()
+	plan := n.plan
+	n.mu.Unlock()
+	nodes = Names{Hosts: []string{}, Switches: []string{}, Controllers: []string{}}
+	for _, h := range plan.Hosts {
+		nodes.Hosts = append(nodes.Hosts, h.Name)
+	}
+	for _, s := range plan.Switches {
+		nodes.Switches = append(nodes.Switches, s.Name)
+	}
+	for _, c := range plan.Controllers {
+		nodes.Controllers = append(nodes.Controllers, c.Name)
+	}
+	return n.started, nodes, len(plan.Links)
 }

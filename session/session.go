@@ -98,9 +98,9 @@ func (e *SignalError) Error() string { return "ended by signal: " + e.Signal.Str
 // Run runs a session. Its error is nil, ErrFailed, a *UsageError, a *SignalError or what
 // went wrong.
 func Run(ctx context.Context, c Config) (err error) {
-	plan, err := c.Spec.Plan()
+	r, err := newRun(c)
 	if err != nil {
-		return &UsageError{err}
+		return err
 	}
 	for _, f := range []string{c.Pre, c.Post} {
 		if f == "" {
@@ -114,45 +114,85 @@ func Run(ctx context.Context, c Config) (err error) {
 		}
 	}
 	if c.DryRun {
-		e := json.NewEncoder(c.Out)
-		e.SetIndent("", "  ")
-		return e.Encode(plan)
+		return r.printPlan()
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	r := &run{Config: c, plan: plan, start: time.Now()}
-	stop := r.catchSignals(cancel)
-	defer stop()
-
-	var sig *SignalError
-	box, err := sandbox.Start(ctx, plan.Name)
-	if errors.As(context.Cause(ctx), &sig) && box == nil {
-		return sig
-	}
+	ctx, end := r.begin(ctx)
+	defer end()
+	box, err := sandbox.Start(ctx, r.plan.Name)
 	if err != nil {
-		return err
+		return signalled(ctx, err)
 	}
-	plan.Name = box.Name
-	r.client = api.Dial(box.Socket)
-	go func() {
-		<-box.Done()
-		cancel(api.ErrGone)
-	}()
-	err = r.live(ctx)
-	if errors.Is(err, context.Canceled) {
-		err = context.Cause(ctx)
-	}
-	err = r.sandboxError(err, box)
+	err = r.in(ctx, box, box.Name, box.Socket, func(ctx context.Context) error {
+		if err := r.build(ctx); err != nil {
+			return err
+		}
+		return r.use(ctx)
+	})
 	if e := r.down(box); err == nil {
 		err = e // a network that failed in use has said why
 	}
-	if errors.As(context.Cause(ctx), &sig) {
-		return sig
-	}
-	if err == nil && r.failed {
+	if err = signalled(ctx, err); err == nil && r.failed {
 		return ErrFailed
 	}
 	return err
+}
+
+// newRun plans the network.
+func newRun(c Config) (*run, error) {
+	plan, err := c.Spec.Plan()
+	if err != nil {
+		return nil, &UsageError{err}
+	}
+	return &run{Config: c, plan: plan, start: time.Now()}, nil
+}
+
+func (r *run) printPlan() error {
+	e := json.NewEncoder(r.Out)
+	e.SetIndent("", "  ")
+	return e.Encode(r.plan)
+}
+
+// begin returns the context of the session, which a signal ends, and a function for its end.
+func (r *run) begin(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	r.cancel = cancel
+	stop := r.catchSignals(cancel)
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
+// signalled returns the signal that ended the session, or err if none did.
+func signalled(ctx context.Context, err error) error {
+	var sig *SignalError
+	if errors.As(context.Cause(ctx), &sig) {
+		return sig
+	}
+	return err
+}
+
+// A box is the sandbox of a session.
+type box interface {
+	Done() <-chan struct{}
+	Err() error
+	Close() error
+}
+
+// in calls f with the API of a sandbox at hand. The end of the sandbox ends f, and explains
+// its error.
+func (r *run) in(ctx context.Context, box box, name, socket string, f func(context.Context) error) error {
+	r.plan.Name = name
+	r.client = api.Dial(socket)
+	go func() {
+		<-box.Done()
+		r.cancel(api.ErrGone)
+	}()
+	err := f(ctx)
+	if errors.Is(err, context.Canceled) {
+		err = context.Cause(ctx)
+	}
+	return r.sandboxError(err, box)
 }
 
 // run is a session under way.
@@ -164,6 +204,7 @@ type run struct {
 	shell    *shell.Session
 	captures []*api.Recording
 	start    time.Time
+	cancel   context.CancelCauseFunc // ends the session
 	failed   bool
 
 	mu     sync.Mutex
@@ -191,7 +232,7 @@ func (r *run) catchSignals(cancel context.CancelCauseFunc) (stop func()) {
 }
 
 // sandboxError explains an error that comes from the sandbox's end.
-func (r *run) sandboxError(err error, box *sandbox.Sandbox) error {
+func (r *run) sandboxError(err error, box box) error {
 	if !errors.Is(err, api.ErrGone) {
 		return err
 	}
@@ -205,8 +246,8 @@ func (r *run) sandboxError(err error, box *sandbox.Sandbox) error {
 	return err
 }
 
-// live takes the network from its building to the last command.
-func (r *run) live(ctx context.Context) error {
+// build makes the network and starts it.
+func (r *run) build(ctx context.Context) error {
 	r.progress = r.newProgress(r.plan)
 	sh := shell.New(shell.Config{
 		Client: r.client, Dialect: r.Dialect, In: r.In, Out: r.Out, Err: r.Err,
@@ -235,9 +276,15 @@ func (r *run) live(ctx context.Context) error {
 		return err
 	}
 	r.progress.Close()
+	return nil
+}
+
+// use runs tests, or asks a person for commands, until the last.
+func (r *run) use(ctx context.Context) error {
 	if err := r.waitConnected(ctx); err != nil {
 		return err
 	}
+	sh := r.shell
 	if r.Xterms {
 		sh.Exec(ctx, "xterm "+strings.Join(nodes(r.plan), " "))
 	}
@@ -351,7 +398,7 @@ func (r *run) newProgress(plan *topo.Plan) *shell.Progress {
 }
 
 // down takes the network down, with a time of its own.
-func (r *run) down(box *sandbox.Sandbox) error {
+func (r *run) down(box box) error {
 	ctx, cancel := context.WithTimeout(context.Background(), downTimeout)
 	defer cancel()
 	// What goes down is what there is now, after live changes.

@@ -70,16 +70,22 @@ func splitUsage(f *pflag.Flag) {
 
 var verbosities = []string{"debug", "info", "output", "warning", "warn", "error", "critical"}
 
-// addOptions gives cmd the options of a dialect and returns where their values go.
-func addOptions(cmd *cobra.Command, d shell.Dialect) (*options, []group) {
-	o := &options{dialect: d, given: cmd.Flags().Changed}
-	set := func(title string) group {
-		f := pflag.NewFlagSet(title, pflag.ContinueOnError)
-		f.SortFlags = false
-		return group{title, f}
-	}
+func newGroup(title string) group {
+	f := pflag.NewFlagSet(title, pflag.ContinueOnError)
+	f.SortFlags = false
+	return group{title, f}
+}
 
-	network := set("The network")
+// addTo gives cmd the options of g.
+func (g group) addTo(cmd *cobra.Command) {
+	g.flags.VisitAll(splitUsage)
+	cmd.Flags().SortFlags = false
+	cmd.Flags().AddFlagSet(g.flags)
+}
+
+// networkOptions are those that describe a network.
+func (o *options) networkOptions() group {
+	network := newGroup("The network")
 	f := network.flags
 	f.StringVar(&o.Topo, "topo", "", "`NAME[,ARG...]` its shape: one of the topologies below (minimal)")
 	f.StringVar(&o.Switch, "switch", "", "`KIND[,K=V...]` its switches: ovs (also default, ovsk), ovsbr (a bridge without controller), lxbr (Linux bridge). Options: protocols=OpenFlow10,OpenFlow13 datapath=auto|kernel|user|afxdp failMode=secure|standalone stp=1 dpid=HEX")
@@ -96,9 +102,16 @@ func addOptions(cmd *cobra.Command, d shell.Dialect) (*options, []group) {
 	f.IntVar(&o.listenPort, "listenport", 0, "`N` switches also accept OpenFlow at 127.0.0.1, the first at port N, the next at N+1, ... (none)")
 	f.BoolVar(&o.noListenPort, "nolistenport", false, "they do not (that is the default here)")
 	f.StringVar(&o.Name, "name", "", "`NAME` its name, unique among your running networks (net1, net2, ...)")
+	return network
+}
 
-	work := set("What to do with it")
-	f = work.flags
+// addOptions gives cmd the options of a dialect and returns where their values go.
+func addOptions(cmd *cobra.Command, d shell.Dialect) (*options, []group) {
+	o := &options{dialect: d, given: cmd.Flags().Changed}
+	network := o.networkOptions()
+
+	work := newGroup("What to do with it")
+	f := work.flags
 	f.StringArrayVar(&o.tests, "test", nil, "`TEST[,K=V...][+TEST...]` run tests instead of a prompt; may be repeated: "+strings.Join(testNames(), " ")+"; or one line for the prompt, if there is a blank in it. Arguments: timeout=SECONDS tries=N count=N seconds=N bw=RATE, or two hosts")
 	f.StringVar(&o.pre, "pre", "", "`FILE` run the commands in FILE before the switches start")
 	f.StringVar(&o.post, "post", "", "`FILE` run the commands in FILE after the tests or the prompt")
@@ -109,7 +122,7 @@ func addOptions(cmd *cobra.Command, d shell.Dialect) (*options, []group) {
 	f.BoolVar(&o.dryRun, "dry-run", false, "print the network as planned, in JSON, and build nothing")
 	f.BoolVarP(&o.clean, "clean", "c", false, "remove what killed networks left, and end")
 
-	output := set("What to print")
+	output := newGroup("What to print")
 	f = output.flags
 	f.BoolVar(&o.json, "json", false, "print results as JSON, a document on a line for each command")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print no progress")
@@ -117,7 +130,7 @@ func addOptions(cmd *cobra.Command, d shell.Dialect) (*options, []group) {
 	f.Var(choice(&o.logs, "debug", "info", "warn", "error"), "log-level", "`LEVEL` how much goes to the log in the network's state directory: debug, info, warn, error (info)")
 	f.BoolVar(&o.isVersion, "version", false, "print the version and end")
 
-	refused := set("Mininet's options that weft refuses, and why")
+	refused := newGroup("Mininet's options that weft refuses, and why")
 	for _, r := range refusals() {
 		f := refused.flags.VarPF(refusal{r.reason, r.value == ""}, r.name, "", "`"+r.value+"` "+r.reason)
 		if r.value == "" {
@@ -125,10 +138,8 @@ func addOptions(cmd *cobra.Command, d shell.Dialect) (*options, []group) {
 		}
 	}
 	groups := []group{network, work, output, refused}
-	cmd.Flags().SortFlags = false
 	for _, g := range groups {
-		g.flags.VisitAll(splitUsage)
-		cmd.Flags().AddFlagSet(g.flags)
+		g.addTo(cmd)
 	}
 	for _, name := range []string{"ip6", "name", "capture", "dry-run", "json", "quiet", "log-level"} {
 		annotate(cmd.Flags().Lookup(name), ownOption)
@@ -403,12 +414,15 @@ func completeOptions(cmd *cobra.Command) {
 		values[name] = nil
 	}
 	for name, list := range values {
+		if cmd.Flags().Lookup(name) == nil {
+			continue // one of another command's
+		}
 		directive := cobra.ShellCompDirectiveNoFileComp
 		if slices.Contains([]string{"topo", "switch", "controller", "test"}, name) {
 			directive |= cobra.ShellCompDirectiveNoSpace // arguments may follow
 		}
 		if err := cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(list, directive)); err != nil {
-			panic(err) // no such option: a mistake in this function
+			panic(err) // it is registered already: a mistake in this program
 		}
 	}
 }

@@ -62,6 +62,35 @@ type greeting struct {
 	Running bool   `json:"running,omitempty"` // Error is a RunningError
 }
 
+// refusal is the greeting that says why there is no sandbox; of no error, an empty one.
+func refusal(err error) greeting {
+	g := greeting{}
+	if err == nil {
+		return g
+	}
+	g.Error = err.Error()
+	var running *RunningError
+	if errors.As(err, &running) {
+		g.Running, g.Name = true, running.Name
+	}
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		g.Errno = int(errno)
+	}
+	return g
+}
+
+// err returns the error of a greeting that is a refusal.
+func (g greeting) err() error {
+	switch {
+	case g.Running:
+		return &RunningError{g.Name}
+	case g.Error != "":
+		return &Error{g.Error, unix.Errno(g.Errno)}
+	}
+	return nil
+}
+
 // An Error is the keeper's answer to a request that failed. It unwraps to the system's
 // error number (ECONNREFUSED), where there was one.
 type Error struct {

@@ -84,20 +84,9 @@ func initMain(args []string) error {
 // It is init that does so because it outlives a keeper that is killed.
 func settle(base, name string) (*stateDir, *os.File, error) {
 	state, listener, err := furnish(base, name)
-	g := greeting{}
-	var errno unix.Errno
-	var running *RunningError
-	switch {
-	case err == nil:
+	g := refusal(err)
+	if err == nil {
 		g.Name = state.name
-	case errors.As(err, &running):
-		g.Running, g.Name = true, running.Name
-		fallthrough
-	default:
-		g.Error = err.Error()
-		if errors.As(err, &errno) {
-			g.Errno = int(errno)
-		}
 	}
 	msg, _ := json.Marshal(g)
 	if _, e := unix.Write(fdBroker, msg); err == nil && e != nil {
@@ -116,7 +105,7 @@ func furnish(base, name string) (*stateDir, *os.File, error) {
 	if err != nil {
 		err = fmt.Errorf("API socket: %w", err)
 	} else {
-		err = logTo(filepath.Join(state.path, logFile))
+		err = logTo(filepath.Join(state.path, logFile), os.O_CREATE|os.O_TRUNC)
 	}
 	if err != nil {
 		removeState(fdBase, state.name)
@@ -124,9 +113,10 @@ func furnish(base, name string) (*stateDir, *os.File, error) {
 	return state, listener, err
 }
 
-// logTo makes a file the standard error of this process and of those that it starts.
-func logTo(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
+// logTo makes a file, opened with flags too, the standard error of this process and of those
+// that it starts.
+func logTo(path string, flags int) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|flags, 0o600)
 	if err != nil {
 		return fmt.Errorf("network log: %w", err)
 	}

@@ -19,8 +19,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// startTimeout bounds the wait for init.
-const startTimeout = 30 * time.Second
+const (
+	// startTimeout bounds the wait for init.
+	startTimeout = 30 * time.Second
+	// endTimeout bounds the wait for init's own end, closeTimeout that for the kernel's.
+	endTimeout   = 10 * time.Second
+	closeTimeout = 30 * time.Second
+)
 
 // A Sandbox is the keeper's view of the namespaces that it started.
 type Sandbox struct {
@@ -192,10 +197,8 @@ func (s *Sandbox) greeted(conn *net.UnixConn) error {
 	case err != nil:
 		Clean() // it may have got as far as its files
 		return fmt.Errorf("the sandbox ended, or said nothing for %v, before it was set up", startTimeout)
-	case g.Running:
-		return &RunningError{g.Name}
-	case g.Error != "":
-		return &Error{g.Error, unix.Errno(g.Errno)}
+	case g.err() != nil:
+		return g.err()
 	}
 	s.Name = g.Name
 	s.state.name, s.state.path = g.Name, filepath.Join(s.dir, g.Name)
@@ -263,11 +266,11 @@ func (s *Sandbox) Close() error {
 	s.close.Do(func() { s.lifeline.Close() })
 	select {
 	case <-s.done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(endTimeout):
 		s.cmd.Process.Kill() // init is stuck; SIGKILL to it ends the namespace
 		select {
 		case <-s.done:
-		case <-time.After(20 * time.Second):
+		case <-time.After(closeTimeout - endTimeout):
 			return fmt.Errorf("network %s: the kernel has not ended its processes after 30 s", s.Name)
 		}
 	}

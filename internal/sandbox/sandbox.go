@@ -29,7 +29,8 @@ import (
 const (
 	initName   = "weft-init"
 	engineName = "weft-engine"
-	runName    = "weft-run" // supervisor of a process outside
+	keeperName = "weft-keeper" // one that lives on when the user's process has ended
+	runName    = "weft-run"    // supervisor of a process outside
 )
 
 // File descriptors that init inherits; the engine gets those up to fdBroker.
@@ -66,6 +67,8 @@ func Main(engine func(Inside) error) {
 		err = initMain(os.Args[1:])
 	case engineName:
 		err = engineMain(os.Args[1:], engine)
+	case keeperName:
+		err = keeperMain(os.Args[1:])
 	case runName:
 		err = superviseMain(os.Args[1:])
 	default:

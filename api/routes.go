@@ -1,0 +1,183 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"reflect"
+	"time"
+
+	"weft/network"
+	"weft/topo"
+)
+
+// A route is a request that the server answers. openapi.json describes all of them, which a
+// test holds against this.
+type route struct {
+	pattern string // method and path, as http.ServeMux has it
+	doc     string // what it does, one line
+	// query are parameters after the path.
+	query []parameter
+	// request and response are types of the JSON bodies; nil: none.
+	request, response reflect.Type
+	// lines says that the response is a line of JSON for each value, until it ends.
+	lines bool
+	// protocol is what the connection is upgraded to; empty: it is not.
+	protocol string
+	serve    http.HandlerFunc
+}
+
+// A parameter is one of a query.
+type parameter struct {
+	name, doc string
+	of        reflect.Type
+}
+
+// routes returns all routes of the server.
+func (s *Server) routes() []route {
+	return append(append(s.lifeRoutes(), s.useRoutes()...), s.changeRoutes()...)
+}
+
+// lifeRoutes are those of the network as a whole.
+func (s *Server) lifeRoutes() []route {
+	return []route{
+		{pattern: "GET /v1/info", doc: "What network this is, in brief.", response: typeOf[Info](), serve: s.info},
+		{pattern: "PUT /v1/network", doc: "Build the network of a plan.", request: typeOf[topo.Plan](), response: typeOf[streamLine](), lines: true, serve: s.up},
+		{pattern: "POST /v1/network/start", doc: "Start controllers and switches.", response: typeOf[streamLine](), lines: true, serve: s.start},
+		{pattern: "DELETE /v1/network", doc: "End the network and all that runs in it.", response: typeOf[streamLine](), lines: true, serve: s.down},
+		{pattern: "GET /v1/events", doc: "Follow what happens, from now on.", response: typeOf[streamLine](), lines: true, serve: s.events},
+		answer(s, "GET /v1/network", "What the network is now.", func(_ context.Context, n *network.Network, _ *http.Request, _ none) (network.State, error) {
+			return n.State(), nil
+		}),
+		answer(s, "POST /v1/wait", "Wait until all switches have their controllers; the connections that are missing.", func(ctx context.Context, n *network.Network, _ *http.Request, q waitRequest) ([]network.ControlConnection, error) {
+			return n.Wait(ctx, q.Timeout)
+		}),
+	}
+}
+
+// useRoutes are those that work with the network as it is.
+func (s *Server) useRoutes() []route {
+	return []route{
+		answer(s, "POST /v1/ping", "Exchange echoes between hosts.", func(ctx context.Context, n *network.Network, _ *http.Request, q network.PingRequest) (network.PingResult, error) {
+			return n.Ping(ctx, q)
+		}),
+		answer(s, "POST /v1/iperf", "Measure throughput between two hosts.", func(ctx context.Context, n *network.Network, _ *http.Request, q network.IperfRequest) (network.IperfResult, error) {
+			return n.Iperf(ctx, q)
+		}),
+		{pattern: "POST /v1/shell", doc: "Run a command line in a node's persistent shell.", request: typeOf[ShellRequest](), protocol: shellProtocol, serve: s.shell},
+		{pattern: "POST /v1/captures", doc: "Capture packets.", request: typeOf[network.CaptureRequest](), protocol: captureProtocol, serve: s.capture},
+		{pattern: "GET /v1/control/messages", doc: "Follow the OpenFlow messages.", response: typeOf[network.ControlMessage](), lines: true, serve: s.controlMessages},
+		answer(s, "GET /v1/channels", "The control channels, with what is done to them.", func(_ context.Context, n *network.Network, _ *http.Request, _ none) ([]network.ChannelState, error) {
+			return n.Channels(), nil
+		}),
+		answer(s, "PATCH /v1/channels/{switch}/{controller}", "Change what is done to a control channel.", func(_ context.Context, n *network.Network, r *http.Request, c network.ChannelChange) (network.ChannelState, error) {
+			return n.SetChannel(r.PathValue("switch"), r.PathValue("controller"), c)
+		}),
+	}
+}
+
+// changeRoutes are those that change what the network consists of.
+func (s *Server) changeRoutes() []route {
+	return []route{
+		answer(s, "POST /v1/hosts", "Add a host.", func(ctx context.Context, n *network.Network, _ *http.Request, h topo.Host) (topo.PlannedHost, error) {
+			return n.AddHost(ctx, h)
+		}),
+		answer(s, "POST /v1/switches", "Add a switch.", func(ctx context.Context, n *network.Network, _ *http.Request, sw topo.Switch) (topo.PlannedSwitch, error) {
+			return n.AddSwitch(ctx, sw)
+		}),
+		answer(s, "PATCH /v1/switches/{name}", "Start or stop a switch.", func(ctx context.Context, n *network.Network, r *http.Request, q switchChange) (none, error) {
+			return none{}, n.SetSwitch(ctx, r.PathValue("name"), q.Running)
+		}),
+		answer(s, "DELETE /v1/nodes/{name}", "Remove a host or switch and its links.", func(ctx context.Context, n *network.Network, r *http.Request, _ none) (none, error) {
+			return none{}, n.DeleteNode(ctx, r.PathValue("name"))
+		}),
+		answer(s, "POST /v1/links", "Add a link.", func(ctx context.Context, n *network.Network, _ *http.Request, l topo.Link) (topo.PlannedLink, error) {
+			return n.AddLink(ctx, l)
+		}),
+		answer(s, "DELETE /v1/links/{a}/{b}", "Remove the links between two nodes.", func(ctx context.Context, n *network.Network, r *http.Request, _ none) (none, error) {
+			return none{}, n.DeleteLink(ctx, r.PathValue("a"), r.PathValue("b"))
+		}),
+		answer(s, "PATCH /v1/links/{a}/{b}", "Take the links between two nodes up or down.", func(ctx context.Context, n *network.Network, r *http.Request, q linkChange) (none, error) {
+			return none{}, n.SetLink(ctx, r.PathValue("a"), r.PathValue("b"), q.Up)
+		}),
+	}
+}
+
+// none is an empty body.
+type none struct{}
+
+type (
+	waitRequest struct {
+		// Timeout bounds the wait, nanoseconds.
+		Timeout time.Duration `json:"timeout"`
+	}
+	switchChange struct {
+		Running bool `json:"running"`
+	}
+	linkChange struct {
+		Up bool `json:"up"`
+	}
+)
+
+// typeOf returns the type T, nil for none.
+func typeOf[T any]() reflect.Type {
+	if t := reflect.TypeFor[T](); t != reflect.TypeFor[none]() {
+		return t
+	}
+	return nil
+}
+
+// answer is a route that decodes the body into a Q, calls f and encodes its answer.
+func answer[Q, A any](s *Server, pattern, doc string, f func(context.Context, *network.Network, *http.Request, Q) (A, error)) route {
+	return route{pattern: pattern, doc: doc, request: typeOf[Q](), response: typeOf[A](), serve: func(w http.ResponseWriter, r *http.Request) {
+		var q Q
+		n, err := s.network()
+		if err == nil && r.ContentLength != 0 {
+			err = decode(r.Body, &q)
+		}
+		var v any
+		if err == nil {
+			v, err = f(r.Context(), n, r, q)
+		}
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(v)
+	}}
+}
+
+// errRequest is matched by errors of requests that are malformed.
+var errRequest = errors.New("request")
+
+func decode(r io.Reader, v any) error {
+	d := json.NewDecoder(r)
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return fmt.Errorf("%w: %w", errRequest, err)
+	}
+	return nil
+}
+
+// fail answers with an error: 400 for what is malformed, 409 for what cannot be now, 422
+// for what the network refuses.
+func fail(w http.ResponseWriter, err error) {
+	status := http.StatusUnprocessableEntity
+	switch {
+	case errors.Is(err, errRequest):
+		status = http.StatusBadRequest
+	case errors.Is(err, errNoNetwork), errors.Is(err, errHasNetwork):
+		status = http.StatusConflict
+	}
+	failWith(w, status, err)
+}
+
+func failWith(w http.ResponseWriter, status int, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(Error{Message: err.Error()})
+}
