@@ -19,8 +19,6 @@ import (
 type route struct {
 	pattern string // method and path, as http.ServeMux has it
 	doc     string // what it does, one line
-	// query are parameters after the path.
-	query []parameter
 	// request and response are types of the JSON bodies; nil: none.
 	request, response reflect.Type
 	// lines says that the response is a line of JSON for each value, until it ends.
@@ -28,12 +26,6 @@ type route struct {
 	// protocol is what the connection is upgraded to; empty: it is not.
 	protocol string
 	serve    http.HandlerFunc
-}
-
-// A parameter is one of a query.
-type parameter struct {
-	name, doc string
-	of        reflect.Type
 }
 
 // routes returns all routes of the server.
@@ -124,10 +116,11 @@ type (
 
 // typeOf returns the type T, nil for none.
 func typeOf[T any]() reflect.Type {
-	if t := reflect.TypeFor[T](); t != reflect.TypeFor[none]() {
-		return t
+	t := reflect.TypeFor[T]()
+	if t == reflect.TypeFor[none]() {
+		return nil
 	}
-	return nil
+	return t
 }
 
 // answer is a route that decodes the body into a Q, calls f and encodes its answer.

@@ -29,7 +29,7 @@ func (p *program) command() *cobra.Command {
 	mn.Use = mnName
 	mn.Short = "The same with Mininet's options, prompt and output"
 
-	root.AddCommand(mn, p.listCommand(), p.captureCommand(), p.openflowCommand(), p.wiresharkCommand(), p.extcapCommand(), p.controlCommand(), p.cleanCommand(), p.doctorCommand(), p.versionCommand(),
+	root.AddCommand(mn, p.upCommand(), p.downCommand(), p.listCommand(), p.captureCommand(), p.openflowCommand(), p.wiresharkCommand(), p.extcapCommand(), p.controlCommand(), p.cleanCommand(), p.doctorCommand(), p.versionCommand(),
 		p.completionCommand(root), p.manCommand(root, groups))
 	help := p.helpCommand(root)
 	root.SetHelpCommand(help)
@@ -80,27 +80,6 @@ func printJSON(w io.Writer, v any) error {
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
 	return e.Encode(v)
-}
-
-func (p *program) listCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "ls", Short: "List your running networks", Args: noArgs}
-	asJSON := jsonFlag(cmd)
-	cmd.RunE = func(*cobra.Command, []string) error {
-		running, _, err := sandbox.List()
-		if err != nil {
-			return err
-		}
-		if *asJSON {
-			return printJSON(p.out, struct {
-				Running []string `json:"running"`
-			}{append([]string{}, running...)})
-		}
-		for _, name := range running {
-			fmt.Fprintln(p.out, name)
-		}
-		return nil
-	}
-	return cmd
 }
 
 func (p *program) cleanCommand() *cobra.Command {

@@ -26,7 +26,7 @@ const version = "0.1.0"
 
 func main() {
 	sandbox.Main(engine)
-	p := program{in: os.Stdin, out: os.Stdout, err: os.Stderr, session: session.Run}
+	p := program{in: os.Stdin, out: os.Stdout, err: os.Stderr, session: session.Run, up: session.Up}
 	os.Exit(p.run(os.Args))
 }
 
@@ -53,6 +53,8 @@ type program struct {
 	in, out, err *os.File
 	// session brings up a network: session.Run.
 	session func(context.Context, session.Config) error
+	// up brings up one that lives on: session.Up.
+	up func(context.Context, session.Config) (string, error)
 }
 
 // mnName is the subcommand, and the name of the program, that speaks as Mininet does.

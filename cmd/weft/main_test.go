@@ -37,6 +37,9 @@ func weft(t *testing.T, args ...string) outcome {
 		c.DryRun = true
 		return session.Run(ctx, c)
 	}}
+	p.up = func(ctx context.Context, c session.Config) (string, error) {
+		return "", p.session(ctx, c)
+	}
 	status := p.run(args)
 	return outcome{status, content(t, out), content(t, errOut)}
 }

@@ -270,6 +270,14 @@ func (o *options) config(p *program) (session.Config, error) {
 	return c, nil
 }
 
+// setLogLevel tells the engine how much to log.
+func (o *options) setLogLevel() error {
+	if o.logs == "" {
+		return nil
+	}
+	return os.Setenv(logLevelVariable, o.logs)
+}
+
 // listenAsMininet makes built-in controllers listen on the user's loopback interface, so
 // that the conversation can be watched there.
 func listenAsMininet(list []topo.Controller) {
@@ -321,10 +329,8 @@ func (p *program) networkCommand(d shell.Dialect) (*cobra.Command, []group) {
 		if err != nil {
 			return err
 		}
-		if o.logs != "" {
-			if err := os.Setenv(logLevelVariable, o.logs); err != nil {
-				return err
-			}
+		if err := o.setLogLevel(); err != nil {
+			return err
 		}
 		return p.session(cmd.Context(), c)
 	}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"weft/session"
+	"weft/shell"
+	"weft/topo"
+)
+
+// upCommand is weft up.
+func (p *program) upCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "up [FILE [NAME=VALUE...]]",
+		Short: "Build a network that lives on in the background, and print its name",
+		Long: "It returns when the switches have their controllers; if they have not after 30 s, or\n" +
+			"anything else goes wrong, nothing is left of the network. weft down ends it.\n",
+		Example: "weft up lab.yaml --name lab\n" +
+			"weft up --topo tree,2,8 --name lab\n" +
+			"weft exec lab h1 -- ping -c1 10.0.0.2\n" +
+			"weft down lab",
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return topologyFiles(), cobra.ShellCompDirectiveFilterFileExt
+		},
+	}
+	o := &options{dialect: shell.Native, given: cmd.Flags().Changed}
+	network := o.networkOptions()
+	network.addTo(cmd)
+	work := newGroup("")
+	f := work.flags
+	f.VarP(spanValue(&o.twait), "twait", "t", "`SECONDS` wait for the controllers at most this long (30); 0 not at all")
+	f.BoolVar(&o.dryRun, "dry-run", false, "print the network as planned, in JSON, and build nothing")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "print no progress")
+	f.Var(choice(&o.logs, "debug", "info", "warn", "error"), "log-level", "`LEVEL` how much goes to the network's log (weft logs): debug, info, warn, error (info)")
+	f.BoolVar(&o.json, "json", false, "print the network's name as JSON")
+	work.addTo(cmd)
+	completeOptions(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := noEmptyValues(cmd.Flags()); err != nil {
+			return err
+		}
+		c, err := o.config(p)
+		if err != nil {
+			return err
+		}
+		if len(args) > 0 {
+			if err := onlyName(network.flags, cmd.Flags()); err != nil {
+				return err
+			}
+			if c.Spec, err = readTopology(args[0], args[1:]); err != nil {
+				return err
+			}
+			if o.Name != "" {
+				c.Spec.Name = o.Name
+			}
+		}
+		if err := o.setLogLevel(); err != nil {
+			return err
+		}
+		name, err := p.up(cmd.Context(), c)
+		if err != nil || o.dryRun {
+			return err
+		}
+		if o.json {
+			return printJSON(p.out, struct {
+				Name string `json:"name"`
+			}{name})
+		}
+		if !o.quiet && term.IsTerminal(int(p.err.Fd())) && term.IsTerminal(int(p.out.Fd())) {
+			_, err = fmt.Fprintf(p.out, "network %s is up: try `weft attach %s`, `weft exec %s NODE -- COMMAND`; `weft down %s` ends it\n", name, name, name, name)
+			return err
+		}
+		_, err = fmt.Fprintln(p.out, name)
+		return err
+	}
+	return cmd
+}
+
+// onlyName refuses options of the network beside a file, which describes all of it.
+func onlyName(network, given *pflag.FlagSet) error {
+	var errs []error
+	given.Visit(func(f *pflag.Flag) {
+		if network.Lookup(f.Name) != nil && f.Name != "name" {
+			errs = append(errs, fmt.Errorf("%s: the file says this; leave the option out", spelled(f)))
+		}
+	})
+	if err := errors.Join(errs...); err != nil {
+		return &session.UsageError{Err: err}
+	}
+	return nil
+}
+
+// topologyFiles lists the extensions of files that readTopology reads.
+func topologyFiles() []string { return []string{"json"} }
+
+// readTopology reads the network that a file describes; parameters are NAME=VALUE for a
+// script.
+func readTopology(path string, parameters []string) (topo.Spec, error) {
+	usage := func(err error) (topo.Spec, error) { return topo.Spec{}, &session.UsageError{Err: err} }
+	for _, word := range parameters {
+		if name, _, ok := strings.Cut(word, "="); !ok || name == "" {
+			return usage(fmt.Errorf("unexpected argument %q; parameters of %s are NAME=VALUE", word, path))
+		}
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return usage(err)
+	}
+	defer f.Close()
+	switch ext := filepath.Ext(path); ext {
+	case ".json":
+		d := json.NewDecoder(f)
+		d.DisallowUnknownFields()
+		var s topo.Spec
+		if err := d.Decode(&s); err != nil {
+			return usage(fmt.Errorf("%s: %w", path, err))
+		}
+		return s, nil
+	default:
+		return usage(fmt.Errorf("%s: cannot tell what this is; write a file whose name ends in .%s", path, strings.Join(topologyFiles(), ", .")))
+	}
+}
