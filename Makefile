@@ -14,7 +14,7 @@ PACKAGES      := openvswitch-switch
 TEST_PACKAGES := $(PACKAGES) openvswitch-testcontroller iproute2 iputils-ping nftables procps uidmap slirp4netns gcc libc6-dev
 
 # Tests of packages that build networks, and of all others, which -race watches.
-KERNEL := ./e2e ./internal/probe
+KERNEL := ./e2e ./internal/probe ./link/wire
 PURE    = $(filter-out $(shell $(GO) list $(KERNEL)),$(shell $(GO) list ./...))
 
 # Fuzz targets, each for FUZZTIME: PACKAGE:TARGET.

@@ -22,14 +22,16 @@ import (
 func arrows() map[string][]string {
 	bottom := []string{"topo", "internal/"}
 	return map[string][]string{
-		"cmd/weft": {"session", "shell", "api", "network", "capture", "conversation", "topo", "internal/doctor", "internal/sandbox"},
-		"session":  {"shell", "api", "network", "capture", "conversation", "topo", "internal/sandbox"},
-		"shell":    {"api", "network", "capture", "conversation", "topo"},
-		"api":      {"network", "node", "capture", "conversation", "topo"},
-		"network":  {"node", "link", "control", "capture", "conversation", "dpdkhost", "topo", "internal/"},
-		"node":     bottom, // not link: network joins them
-		"link":     bottom, // not node
-		"control":  bottom,
+		"cmd/weft":       {"session", "shell", "api", "network", "capture", "conversation", "topo", "internal/doctor", "internal/sandbox"},
+		"session":        {"shell", "api", "network", "capture", "conversation", "topo", "internal/sandbox"},
+		"shell":          {"api", "network", "capture", "conversation", "topo"},
+		"api":            {"network", "node", "capture", "conversation", "topo"},
+		"network":        {"node", "link", "control", "capture", "conversation", "dpdkhost", "topo", "internal/"},
+		"node":           bottom, // not link: network joins them
+		"link":           bottom, // not node
+		"link/wire":      {"link", "link/wire/lane", "topo", "internal/"},
+		"link/wire/lane": {"link", "topo", "internal/"},
+		"control":        bottom,
 		// What control relays, as values and text.
 		"control/openflow": {"control", "internal/"},
 		"conversation":     {"control", "control/openflow", "topo", "internal/"},

@@ -1,6 +1,8 @@
 package link
 
 import (
+	"io"
+
 	"github.com/vishvananda/netlink"
 
 	"weft/topo"
@@ -12,6 +14,12 @@ type Config struct {
 	Handle   *netlink.Handle
 	A, B     End
 	Settings topo.LinkSettings
+	// ReadFile returns the content of a file that an impairment names, a trace: the user's
+	// files are not in sight where links are made. It may be nil if none does.
+	ReadFile func(name string) ([]byte, error)
+	// Record receives the fate of each frame as CSV, if Settings.Record asks for that. It may be
+	// slow: what it does not take in time is counted. The link does not close it.
+	Record io.Writer
 }
 
 // A Shaper is a running link that impairs its frames. Its methods may be called concurrently.

@@ -18,7 +18,7 @@ import (
 // its Ethernet frame without preamble and frame check sequence, as tc(8) counts.
 type Impairment struct {
 	Rate  Rate          // of the bottleneck; 0 for no limit
-	Burst int64         // bytes that may pass at once after a pause; 0: one frame of the MTU
+	Burst int64         // bytes that may pass at once after a pause; 0: a frame leaves with its last bit
 	Delay time.Duration // one-way; excludes the time in the queue
 	// Jitter is the largest deviation from Delay of the uniform distribution, the standard
 	// deviation of the others; a delay is never below zero.

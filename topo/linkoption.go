@@ -43,7 +43,7 @@ func linkKeys() []LinkKey {
 	return []LinkKey{
 		whole("driver", "DRIVER", "auto, veth, netem, wire, or patch between Open vSwitch switches", func(s *LinkSettings) value { return wordValue(&s.Driver, "", linkDrivers...) }),
 		way("bw", "RATE", "rate: 10 (Mbit/s), 64kbit, 2.5gbit; 1 kbit/s to 40 Gbit/s", func(i *Impairment) value { return rateValue{&i.Rate} }),
-		way("burst", "BYTES", "what may pass at once after a pause (one frame)", func(i *Impairment) value { return bytesValue{&i.Burst} }),
+		way("burst", "BYTES", "what may pass at once after a pause (none)", func(i *Impairment) value { return bytesValue{&i.Burst} }),
 		way("delay", "TIME", "one-way delay: 5ms, 250us", func(i *Impairment) value { return timeValue{&i.Delay} }),
 		way("jitter", "TIME", "deviation from the delay", func(i *Impairment) value { return timeValue{&i.Jitter} }),
 		way("distribution", "NAME", "of the jitter: uniform, normal, pareto, paretonormal", func(i *Impairment) value {

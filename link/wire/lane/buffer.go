@@ -1,0 +1,243 @@
+package lane
+
+import (
+	"encoding/binary"
+	"sync/atomic"
+)
+
+// A Buffer holds what a device gave at once: a frame, or a super-frame (TSO, USO) that
+// stands for several frames. It begins with struct virtio_net_hdr (linux/virtio_net.h),
+// in the machine's byte order.
+type Buffer struct {
+	data  []byte
+	class int
+	refs  int
+
+	count int // frames
+	// Of a super-frame: what each of its frames repeats, the virtio header included, and
+	// the payload of each frame but the last; bytes.
+	head, payload int
+	six           bool // IPv6
+	udp           bool
+	ip, transport int // offsets of headers, of a super-frame
+}
+
+// VirtioLen is the length of struct virtio_net_hdr, bytes.
+const VirtioLen = 10
+
+// Fields of struct virtio_net_hdr.
+const (
+	virtioFlags      = 0
+	virtioType       = 1
+	virtioHead       = 2
+	virtioSegment    = 4
+	virtioSumStart   = 6
+	virtioSumOffset  = 8
+	virtioNeedsSum   = 1 // a flag
+	virtioTCP4       = 1 // types
+	virtioTCP6       = 4
+	virtioUDP        = 5
+	virtioWithCWR    = 0x80 // with a type: the first frame has the flag CWR
+	ethernetLen      = 14
+	vlanLen          = 4
+	tcpSequence      = 4
+	tcpFlags         = 13
+	tcpFIN, tcpPSH   = 1, 8
+	tcpCWR           = 0x80
+	udpLen           = 8
+	udpLength        = 4
+	ip4Length, ip4ID = 2, 4
+	ip4Sum           = 10
+	ip6Length        = 4
+	ip6Len           = 40
+)
+
+// Buffers come in a few sizes. The largest takes any frame.
+const classes = 4
+
+func classSize(class int) int { return [classes]int{256, 2 << 10, 16 << 10, 68 << 10}[class] }
+
+// Space returns where a frame of any size can be written, its virtio header first.
+func (b *Buffer) Space() []byte { return b.data[:cap(b.data)] }
+
+// Fill says that n bytes have been written to Space. It reports whether there is a frame.
+func (b *Buffer) Fill(n int) bool {
+	b.data = b.data[:n]
+	b.count, b.head, b.payload = 1, n, 0
+	if n < VirtioLen+ethernetLen {
+		return false
+	}
+	b.divide()
+	return true
+}
+
+// Frames returns the number of frames.
+func (b *Buffer) Frames() int { return b.count }
+
+// Bytes returns the sum of the frames' sizes.
+func (b *Buffer) Bytes() int { return len(b.data) - VirtioLen + (b.count-1)*(b.head-VirtioLen) }
+
+// Data returns all, its virtio header first.
+func (b *Buffer) Data() []byte { return b.data }
+
+// divide finds the frames of a super-frame. One that it does not understand stays whole.
+func (b *Buffer) divide() {
+	d := b.data
+	kind := d[virtioType] &^ virtioWithCWR
+	segment := int(binary.NativeEndian.Uint16(d[virtioSegment:]))
+	if kind == 0 || segment == 0 || d[virtioFlags]&virtioNeedsSum == 0 {
+		return
+	}
+	ip := VirtioLen + ethernetLen
+	etherType := binary.BigEndian.Uint16(d[ip-2:])
+	for (etherType == 0x8100 || etherType == 0x88a8) && len(d) >= ip+vlanLen {
+		ip += vlanLen
+		etherType = binary.BigEndian.Uint16(d[ip-2:])
+	}
+	transport := VirtioLen + int(binary.NativeEndian.Uint16(d[virtioSumStart:]))
+	var shortest int
+	switch etherType {
+	case 0x0800:
+		shortest, b.six = 20, false
+	case 0x86dd:
+		shortest, b.six = ip6Len, true
+	default:
+		return
+	}
+	if transport < ip+shortest || len(d) < transport+20 {
+		return
+	}
+	head := transport
+	switch {
+	case kind == virtioUDP:
+		head, b.udp = transport+udpLen, true
+	case kind == virtioTCP4 && !b.six, kind == virtioTCP6 && b.six:
+		n := int(d[transport+12]>>4) * 4
+		if n < 20 {
+			return
+		}
+		head, b.udp = transport+n, false
+	default:
+		return
+	}
+	if len(d) <= head {
+		return
+	}
+	b.ip, b.transport, b.head, b.payload = ip, transport, head, segment
+	b.count = (len(d) - head + segment - 1) / segment
+}
+
+// size returns the size of count frames from the one numbered first, bytes.
+func (b *Buffer) size(first, count int) int {
+	if b.count == 1 {
+		return len(b.data) - VirtioLen
+	}
+	end := min(b.head+(first+count)*b.payload, len(b.data))
+	return end - (b.head + first*b.payload) + count*(b.head-VirtioLen)
+}
+
+// A Budget bounds the memory of all frames that wait. It may be used concurrently.
+type Budget struct {
+	limit int64
+	used  atomic.Int64
+}
+
+// NewBudget returns a budget of so many bytes.
+func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
+
+// Used returns the bytes in use.
+func (b *Budget) Used() int64 { return b.used.Load() }
+
+// take takes n bytes for someone who holds held already: nobody may hold more than what is
+// left for all others together (Choudhury and Hahne 1998), so that one link's frames do
+// not crowd out those of all.
+func (b *Budget) take(n, held int64) bool {
+	if used := b.used.Add(n); held+n <= b.limit-used+n {
+		return true
+	}
+	b.used.Add(-n)
+	return false
+}
+
+// A Pool gives buffers and takes them back. It belongs to one thread.
+type Pool struct {
+	budget *Budget
+	free   [classes][]*Buffer
+	kept   int64 // bytes in free
+	live   int64 // bytes in use
+	large  *Buffer
+}
+
+// keptAlways is how many bytes a pool keeps for reuse even if little is in use.
+const keptAlways = 1 << 20
+
+// NewPool returns a pool within a budget.
+func NewPool(budget *Budget) *Pool { return &Pool{budget: budget} }
+
+// Scratch returns a buffer to read a frame into. It stays the pool's; the next call returns
+// the same one, unless a lane has kept it.
+func (p *Pool) Scratch() *Buffer {
+	if p.large == nil {
+		p.large = p.get(classes - 1)
+		p.large.refs = 1
+	}
+	return p.large
+}
+
+// Release lets go of memory that nobody uses.
+func (p *Pool) Release() {
+	for class := range p.free {
+		clear(p.free[class])
+		p.free[class] = nil
+	}
+	p.kept, p.large = 0, nil
+}
+
+// Idle reports whether there is nothing for Release to do.
+func (p *Pool) Idle() bool { return p.kept == 0 && p.large == nil }
+
+func (p *Pool) get(class int) *Buffer {
+	free := p.free[class]
+	if n := len(free); n > 0 {
+		b := free[n-1]
+		p.free[class] = free[:n-1]
+		p.kept -= int64(cap(b.data))
+		return b
+	}
+	return &Buffer{data: make([]byte, classSize(class)), class: class}
+}
+
+// keep returns b, or a smaller copy of it, for someone who holds held bytes; nil if there is
+// no memory.
+func (p *Pool) keep(b *Buffer, held int64) *Buffer {
+	class := 0
+	for classSize(class) < len(b.data) {
+		class++
+	}
+	size := int64(classSize(class))
+	if !p.budget.take(size, held) {
+		return nil
+	}
+	p.live += size
+	if class == classes-1 && b == p.large {
+		p.large = nil
+		return b // with the reference that the pool had
+	}
+	c := p.get(class)
+	data := c.data[:len(b.data)]
+	copy(data, b.data)
+	*c = *b
+	c.data, c.class, c.refs = data, class, 1
+	return c
+}
+
+// put gives back what keep returned.
+func (p *Pool) put(b *Buffer) {
+	size := int64(cap(b.data))
+	p.budget.used.Add(-size)
+	p.live -= size
+	if p.kept+size <= keptAlways+p.live {
+		p.free[b.class] = append(p.free[b.class], b)
+		p.kept += size
+	}
+}

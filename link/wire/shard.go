@@ -1,0 +1,361 @@
+package wire
+
+import (
+	"container/heap"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"weft/link/wire/lane"
+)
+
+// A way carries the frames of one direction from in to out. It belongs to its shard's thread.
+type way struct {
+	lane    *lane.Lane
+	in, out *tap
+	next    int64 // when the lane is to be asked for frames
+	place   int   // in the shard's timers, -1 if not there
+	ready   bool  // in may have frames
+}
+
+// Bounds of what is done for one way before others get their turn.
+const (
+	readBudget  = 64
+	writeBudget = 256
+)
+
+// pause is the least time between two times that a shard wakes for frames that are due.
+// Those that are close to each other leave together: what is due meets the clock late by up to
+// this time under load, and to the microsecond otherwise.
+const pause = 40 * time.Microsecond
+
+// idle is after how long without frames a shard lets go of memory.
+const idle = time.Second
+
+// A shard is a thread that carries the frames of some wires.
+//
+//	epoll ─► ready ways ─► read ─► lane.Arrive ┐
+//	timerfd ─► timers ─► lane.Depart ─► write ◄┘
+type shard struct {
+	log   *slog.Logger
+	epoll int
+	timer int
+	wake  int // an eventfd
+	start time.Time
+	clock int64 // CLOCK_MONOTONIC at start
+	armed int64
+	pool  *lane.Pool
+
+	ways   map[int32]*way // by in's descriptor
+	ready  []*way
+	timers timers
+	woken  int64 // when frames that were due left last
+	active int64 // when there was a frame last
+
+	events  [128]unix.EpollEvent
+	iov     [2]unix.Iovec
+	scratch []byte
+
+	mu     sync.Mutex
+	inbox  []func()
+	closed bool
+	done   chan struct{}
+}
+
+func newShard(log *slog.Logger, budget *lane.Budget) (*shard, error) {
+	s := &shard{log: log, epoll: -1, timer: -1, wake: -1, start: time.Now(), armed: lane.Never,
+		pool: lane.NewPool(budget), ways: map[int32]*way{}, scratch: make([]byte, 0, 1024), done: make(chan struct{})}
+	err := func() (err error) {
+		if s.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+			return err
+		}
+		if s.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
+			return err
+		}
+		if s.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+			return err
+		}
+		for _, fd := range []int{s.timer, s.wake} {
+			if err := s.watch(fd); err != nil {
+				return err
+			}
+		}
+		var ts unix.Timespec
+		if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+			return err
+		}
+		s.clock = ts.Nano() - s.now()
+		return nil
+	}()
+	if err != nil {
+		s.closeFiles()
+		return nil, fmt.Errorf("thread of wires: %w", err)
+	}
+	go s.run()
+	return s, nil
+}
+
+func (s *shard) closeFiles() {
+	for _, fd := range []int{s.epoll, s.timer, s.wake} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
+// watch adds a descriptor to those that wake the shard, once for each time that something
+// comes.
+func (s *shard) watch(fd int) error {
+	e := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(fd)}
+	return unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, fd, &e)
+}
+
+// do calls f on the shard's thread and waits for it; false if the shard is closed.
+func (s *shard) do(f func()) bool {
+	done := make(chan struct{})
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return false
+	}
+	s.inbox = append(s.inbox, func() { f(); close(done) })
+	s.mu.Unlock()
+	one := uint64(1)
+	unix.Write(s.wake, (*[8]byte)(unsafe.Pointer(&one))[:])
+	<-done
+	return true
+}
+
+// close ends the thread.
+func (s *shard) close() {
+	if s.do(func() {
+		s.mu.Lock()
+		s.closed = true
+		s.mu.Unlock()
+	}) {
+		<-s.done
+		s.closeFiles()
+	}
+}
+
+// now is the time of lanes: nanoseconds since the shard began.
+func (s *shard) now() int64 { return int64(time.Since(s.start)) }
+
+// run is the shard's thread.
+func (s *shard) run() {
+	runtime.LockOSThread() // for good: its scheduling is its own
+	defer close(s.done)
+	prefer(s.log)
+	for {
+		s.read()
+		s.depart()
+		if !s.wait() {
+			return
+		}
+	}
+}
+
+// read takes frames from the ways that may have some.
+func (s *shard) read() {
+	kept := s.ready[:0]
+	for _, w := range s.ready {
+		if w.ready = s.readWay(w); w.ready {
+			kept = append(kept, w)
+		}
+	}
+	clear(s.ready[len(kept):])
+	s.ready = kept
+}
+
+// readWay reports whether there may be more.
+func (s *shard) readWay(w *way) (more bool) {
+	if w.in.fd < 0 {
+		return false
+	}
+	for range readBudget {
+		b := s.pool.Scratch()
+		space := b.Space()
+		n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(w.in.fd), uintptr(unsafe.Pointer(&space[0])), uintptr(len(space)))
+		if errno != 0 {
+			// Nothing more, or the device is gone. Then its way ends here too.
+			s.due(w)
+			return errno == unix.EINTR
+		}
+		if !b.Fill(int(n)) {
+			continue
+		}
+		if w.lane.Plain() {
+			if w.lane.Pass(b) {
+				w.lane.Passed(b, s.write(w, b.Data(), nil))
+			}
+			continue
+		}
+		w.lane.Arrive(s.now(), b)
+	}
+	s.due(w)
+	return true
+}
+
+// due puts a way where its next frames are due.
+func (s *shard) due(w *way) {
+	w.next = w.lane.Next()
+	switch {
+	case w.next == lane.Never:
+		if w.place >= 0 {
+			heap.Remove(&s.timers, w.place)
+		}
+	case w.place >= 0:
+		heap.Fix(&s.timers, w.place)
+	default:
+		heap.Push(&s.timers, w)
+	}
+}
+
+// depart writes the frames that are due.
+func (s *shard) depart() {
+	now := s.now()
+	for len(s.timers) > 0 && s.timers[0].next <= now {
+		w := s.timers[0]
+		for range writeBudget {
+			r, ok := w.lane.Depart(now)
+			if !ok {
+				break
+			}
+			head, rest := r.Parts(s.scratch)
+			w.lane.Done(&r, s.write(w, head, rest))
+		}
+		s.woken = now
+		s.due(w)
+	}
+}
+
+// write gives a frame to the way's end.
+func (s *shard) write(w *way, head, rest []byte) lane.Fate {
+	if w.out.fd < 0 {
+		return lane.Down
+	}
+	var errno unix.Errno
+	if len(rest) == 0 {
+		_, _, errno = unix.RawSyscall(unix.SYS_WRITE, uintptr(w.out.fd), uintptr(unsafe.Pointer(&head[0])), uintptr(len(head)))
+	} else {
+		s.iov[0].Base, s.iov[1].Base = &head[0], &rest[0]
+		s.iov[0].SetLen(len(head))
+		s.iov[1].SetLen(len(rest))
+		_, _, errno = unix.RawSyscall(unix.SYS_WRITEV, uintptr(w.out.fd), uintptr(unsafe.Pointer(&s.iov)), 2)
+	}
+	switch errno {
+	case 0:
+		return lane.Delivered
+	case unix.ENOMEM, unix.ENOBUFS, unix.EAGAIN:
+		return lane.NoMemory
+	}
+	return lane.Down
+}
+
+// wait sleeps until there is something to do; false if the shard is closed.
+func (s *shard) wait() bool {
+	timeout := -1
+	if len(s.ready) > 0 {
+		timeout = 0
+	} else if len(s.timers) > 0 {
+		at := max(s.timers[0].next, s.woken+int64(pause))
+		if at <= s.now() {
+			timeout = 0
+		} else {
+			s.arm(at)
+		}
+	}
+	var n int
+	if timeout == 0 {
+		r, _, _ := unix.RawSyscall6(unix.SYS_EPOLL_WAIT, uintptr(s.epoll), uintptr(unsafe.Pointer(&s.events)), uintptr(len(s.events)), 0, 0, 0)
+		n = int(r)
+	} else {
+		n, _ = unix.EpollWait(s.epoll, s.events[:], timeout)
+	}
+	for i := range max(n, 0) {
+		switch fd := int(s.events[i].Fd); fd {
+		case s.timer:
+			s.armed = lane.Never
+		case s.wake:
+			if !s.empty() {
+				return false
+			}
+		default:
+			if w := s.ways[int32(fd)]; w != nil && !w.ready {
+				w.ready = true
+				s.ready = append(s.ready, w)
+			}
+		}
+	}
+	return true
+}
+
+// arm sets the timer.
+func (s *shard) arm(at int64) {
+	if at == s.armed {
+		return
+	}
+	s.armed = at
+	t := unix.ItimerSpec{Value: unix.NsecToTimespec(at + s.clock)}
+	unix.TimerfdSettime(s.timer, unix.TFD_TIMER_ABSTIME, &t, nil)
+}
+
+// empty does what is in the inbox; false if the shard is closed.
+func (s *shard) empty() bool {
+	var n [8]byte
+	unix.Read(s.wake, n[:])
+	s.mu.Lock()
+	list := s.inbox
+	s.inbox = nil
+	s.mu.Unlock()
+	for _, f := range list {
+		f()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.closed
+}
+
+// timers is a heap of ways by the time of their next frames.
+type timers []*way
+
+func (t timers) Len() int           { return len(t) }
+func (t timers) Less(i, j int) bool { return t[i].next < t[j].next }
+func (t timers) Swap(i, j int) {
+	t[i], t[j] = t[j], t[i]
+	t[i].place, t[j].place = i, j
+}
+func (t *timers) Push(x any) {
+	w := x.(*way)
+	w.place = len(*t)
+	*t = append(*t, w)
+}
+func (t *timers) Pop() any {
+	last := len(*t) - 1
+	w := (*t)[last]
+	(*t)[last] = nil
+	*t = (*t)[:last]
+	w.place = -1
+	return w
+}
+
+// remove ends a way.
+func (s *shard) remove(w *way) {
+	delete(s.ways, int32(w.in.fd))
+	if w.in.fd >= 0 {
+		unix.EpollCtl(s.epoll, unix.EPOLL_CTL_DEL, w.in.fd, nil)
+	}
+	if w.place >= 0 {
+		heap.Remove(&s.timers, w.place)
+	}
+	if i := slices.Index(s.ready, w); i >= 0 {
+		s.ready = slices.Delete(s.ready, i, i+1)
+	}
+	w.lane.Close()
+}

@@ -1,0 +1,248 @@
+// Package wire makes links whose frames this process carries between a TAP device at each
+// end, and impairs them on the way; see package lane for what happens to them there. It
+// works on every kernel with TAP devices, and to the microsecond.
+//
+//	Engine ── a few shards, each a thread with epoll and a timer
+//	            └ ways, one for each direction of a wire:
+//	              TAP ─► read ─► lane.Lane ─► write ─► TAP
+//
+// It may import link, topo and internal/ns.
+package wire
+
+import (
+	"errors"
+	"hash/fnv"
+	"log/slog"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"weft/link"
+	"weft/link/wire/lane"
+	"weft/topo"
+)
+
+// An Engine carries the frames of wires. Its methods may be called concurrently.
+type Engine struct {
+	shards []*shard
+
+	mu    sync.Mutex
+	wires map[*wire]bool
+	load  []int // wires of each shard
+}
+
+// maxShards bounds the threads of an engine.
+const maxShards = 4
+
+// NewEngine starts an engine.
+func NewEngine(log *slog.Logger) (*Engine, error) {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return nil, err
+	}
+	// A quarter of the memory.
+	budget := lane.NewBudget(int64(info.Totalram) * int64(info.Unit) / 4)
+	n := min(runtime.NumCPU(), maxShards)
+	// The threads are always ready to run: they need not wait for the others' turn.
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + n)
+	e := &Engine{wires: map[*wire]bool{}, load: make([]int, n)}
+	for range n {
+		s, err := newShard(log, budget)
+		if err != nil {
+			return nil, errors.Join(err, e.Close())
+		}
+		e.shards = append(e.shards, s)
+	}
+	return e, nil
+}
+
+// ErrClosed says that an engine or a wire has been closed.
+var ErrClosed = errors.New("the wire is closed")
+
+// Add makes a wire with both ends in place: named, with their MACs and the MTU. An end
+// without a namespace is in that of the process, and up; others are for their nodes to take
+// up.
+func (e *Engine) Add(c link.Config) (link.Shaper, error) {
+	w := &wire{engine: e, cfg: c}
+	var err error
+	for i, end := range []link.End{c.A, c.B} {
+		if w.ends[i], err = newTAP(end, w.mtu()); err != nil {
+			return nil, errors.Join(err, w.closeEnds())
+		}
+	}
+	e.mu.Lock()
+	if e.wires == nil {
+		e.mu.Unlock()
+		return nil, errors.Join(ErrClosed, w.closeEnds())
+	}
+	for i := range e.load {
+		if e.load[i] < e.load[w.home] {
+			w.home = i
+		}
+	}
+	e.load[w.home]++
+	e.wires[w] = true
+	w.shard = e.shards[w.home]
+	e.mu.Unlock()
+	if err := w.start(); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return w, nil
+}
+
+// Close ends all wires and the engine's threads.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	wires := e.wires
+	e.wires = nil
+	e.mu.Unlock()
+	var errs []error
+	for w := range wires {
+		errs = append(errs, w.Close())
+	}
+	for _, s := range e.shards {
+		s.close()
+	}
+	if wires != nil {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) - len(e.load))
+	}
+	return errors.Join(errs...)
+}
+
+// A wire is a link between two TAP devices.
+type wire struct {
+	engine *Engine
+	cfg    link.Config
+	ends   [2]*tap
+	ways   [2]*way
+	home   int
+	shard  *shard
+
+	mu     sync.Mutex
+	closed bool
+}
+
+var _ link.Shaper = (*wire)(nil)
+
+func (w *wire) mtu() int {
+	if w.cfg.Settings.MTU == 0 {
+		return 1500
+	}
+	return w.cfg.Settings.MTU
+}
+
+// start lets frames pass.
+func (w *wire) start() error {
+	seed := rand.Uint64()
+	if s := w.cfg.Settings.Seed; s != nil {
+		seed = *s
+	}
+	// Links with the same seed lose different frames.
+	h := fnv.New64a()
+	h.Write([]byte(w.cfg.A.Device + " " + w.cfg.B.Device))
+	seed ^= h.Sum64()
+	impairments := [2]topo.Impairment{w.cfg.Settings.AB, w.cfg.Settings.BA}
+	var err error
+	ok := w.shard.do(func() {
+		for i := range w.ways {
+			y := &way{in: w.ends[i], out: w.ends[1-i], place: -1}
+			var cfg lane.Config
+			if cfg, err = w.lane(impairments[i]); err != nil {
+				return
+			}
+			if y.lane, err = lane.New(w.shard.pool, seed+uint64(i), w.shard.now(), cfg); err != nil {
+				return
+			}
+			w.ways[i] = y
+		}
+		for _, y := range w.ways {
+			w.shard.ways[int32(y.in.fd)] = y
+			if err = w.shard.watch(y.in.fd); err != nil {
+				return
+			}
+		}
+	})
+	if !ok {
+		return ErrClosed
+	}
+	return err
+}
+
+// lane returns what a lane needs to know of an impairment.
+func (w *wire) lane(i topo.Impairment) (lane.Config, error) {
+	return lane.Config{Impairment: i, MTU: w.mtu()}, nil
+}
+
+// Set changes what happens to frames that go one way.
+func (w *wire) Set(direction int, i topo.Impairment) error {
+	cfg, err := w.lane(i)
+	if err != nil {
+		return err
+	}
+	ok := w.shard.do(func() {
+		y := w.ways[direction]
+		if y == nil {
+			err = ErrClosed
+			return
+		}
+		err = y.lane.Set(w.shard.now(), cfg)
+		w.shard.due(y)
+	})
+	if !ok {
+		return ErrClosed
+	}
+	return err
+}
+
+// Counters says what happened to frames since the wire was made.
+func (w *wire) Counters() (c [2]link.Counters, err error) {
+	ok := w.shard.do(func() {
+		now := w.shard.now()
+		for i, y := range w.ways {
+			if y == nil {
+				err = ErrClosed
+				return
+			}
+			c[i] = y.lane.Counters(now)
+		}
+	})
+	if !ok {
+		return c, ErrClosed
+	}
+	return c, err
+}
+
+// Close removes the wire and its devices.
+func (w *wire) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return nil
+	}
+	w.closed = true
+	w.shard.do(func() {
+		for i, y := range w.ways {
+			if y != nil {
+				w.shard.remove(y)
+			}
+			w.ways[i] = nil
+		}
+	})
+	w.engine.mu.Lock()
+	w.engine.load[w.home]--
+	delete(w.engine.wires, w)
+	w.engine.mu.Unlock()
+	return w.closeEnds()
+}
+
+func (w *wire) closeEnds() error {
+	var errs []error
+	for _, t := range w.ends {
+		if t != nil {
+			errs = append(errs, t.close())
+		}
+	}
+	return errors.Join(errs...)
+}
