@@ -394,10 +394,7 @@ func (g *growth) commit() {
 	}
 	for _, l := range g.links {
 		p := PlannedLink{ID: g.NextLinkID, A: attach(l.a), B: attach(l.b), LinkSettings: l.settings}
-		if p.Seed == nil && g.Seed != nil && p.Impaired() {
-			seed := linkSeed(*g.Seed, p.A, p.B)
-			p.Seed, p.Driver = &seed, LinkWire
-		}
+		p.seedFrom(g.Seed, p.A, p.B)
 		g.Links = append(g.Links, p)
 		g.NextLinkID++
 	}
@@ -410,10 +407,15 @@ func (g *growth) commit() {
 	}
 }
 
-// linkSeed derives a link's seed from the network's and its ends, so that a link that is
+// seedFrom gives an impaired link without a seed one of its own if the network has one, and
+// the driver that keeps to it. It follows from the link's ends, so that a link that is
 // added changes no other.
-func linkSeed(network uint64, a, b PlannedEnd) uint64 {
+func (s *LinkSettings) seedFrom(network *uint64, a, b PlannedEnd) {
+	if network == nil || s.Seed != nil || !s.Impaired() {
+		return
+	}
 	h := fnv.New64a()
-	fmt.Fprintf(h, "%d %s %s", network, a.Interface, b.Interface)
-	return h.Sum64()
+	fmt.Fprintf(h, "%d %s %s", *network, a.Interface, b.Interface)
+	seed := h.Sum64()
+	s.Seed, s.Driver = &seed, LinkWire
 }

@@ -160,7 +160,7 @@ func TestSetLink(t *testing.T) {
 	if err := p.SetLink(1, s); err != nil || strings.Join(p.Links[0].Options(), " ") != "driver=auto ab:loss=1" {
 		t.Errorf("%v, %q", err, p.Links[0].Options())
 	}
-	for _, change := range []string{"driver=wire", "mtu=1400"} {
+	for _, change := range []string{"mtu=1400"} {
 		s := p.Links[0].LinkSettings
 		if err := s.Set(change); err != nil {
 			t.Fatal(err)

@@ -2,7 +2,6 @@ package topo
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -231,27 +230,6 @@ func (p *Plan) AddLink(l Link) (PlannedLink, error) {
 		return PlannedLink{}, err
 	}
 	return p.Links[len(p.Links)-1], nil
-}
-
-// SetLink gives a link other settings. It stays what it is made of: its driver and MTU do not
-// change.
-func (p *Plan) SetLink(id int, s LinkSettings) error {
-	i := slices.IndexFunc(p.Links, func(l PlannedLink) bool { return l.ID == id })
-	if i < 0 {
-		return fmt.Errorf("no link has the ID %d", id)
-	}
-	l := &p.Links[i]
-	if err := s.check(); err != nil {
-		return err
-	}
-	switch {
-	case s.Driver != l.Driver:
-		return fmt.Errorf("a link's driver cannot change while it exists (it is %s); delete the link and add it again", l.Driver)
-	case s.MTU != l.MTU:
-		return errors.New("a link's MTU cannot change while it exists; delete the link and add it again")
-	}
-	l.LinkSettings = s
-	return nil
 }
 
 // RemoveNode removes a host or switch and its links.
