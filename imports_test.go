@@ -22,7 +22,9 @@ import (
 func arrows() map[string][]string {
 	bottom := []string{"topo", "internal/"}
 	return map[string][]string{
-		"cmd/weft":       {"session", "shell", "api", "network", "capture", "conversation", "topo", "internal/doctor", "internal/sandbox"},
+		"cmd/weft": {"session", "experiment", "shell", "api", "network", "capture", "conversation", "topo", "internal/doctor", "internal/sandbox"},
+		// Builds networks, acts on them, checks and reports.
+		"experiment":     {"api", "network", "capture", "conversation", "control", "control/openflow", "topo", "topo/", "internal/"},
 		"session":        {"shell", "api", "network", "capture", "conversation", "topo", "internal/sandbox"},
 		"shell":          {"api", "network", "capture", "conversation", "topo"},
 		"api":            {"network", "node", "capture", "conversation", "topo"},

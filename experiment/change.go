@@ -1,0 +1,155 @@
+package experiment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"weft/network"
+	"weft/topo"
+)
+
+// Down cuts links and control channels, stops switches and isolates hosts.
+type Down struct {
+	Targets []string `key:"targets" doc:"links (s1-s2), switches, hosts, control channels (s1:c0)" required:"true"`
+}
+
+// Up undoes what Down did.
+type Up struct {
+	Targets []string `key:"targets" doc:"links (s1-s2), switches, hosts, control channels (s1:c0)" required:"true"`
+}
+
+func shortTargets(a Action, text string) error {
+	names := splitNames(text)
+	if len(names) == 0 {
+		return errors.New("nothing is named; write for example s1-s2")
+	}
+	switch a := a.(type) {
+	case *Down:
+		a.Targets = names
+	case *Up:
+		a.Targets = names
+	}
+	return nil
+}
+
+func (d *Down) String() string { return "down " + list(d.Targets, 8) }
+func (u *Up) String() string   { return "up " + list(u.Targets, 8) }
+
+// Validate wants links, nodes and control channels that there are.
+func (d *Down) Validate(plan *topo.Plan) error { return wantTargets(plan, d.Targets) }
+
+// Validate wants links, nodes and control channels that there are.
+func (u *Up) Validate(plan *topo.Plan) error { return wantTargets(plan, u.Targets) }
+
+// Estimate is nothing: it is done at once.
+func (d *Down) Estimate() time.Duration { return 0 }
+
+// Estimate is nothing: it is done at once.
+func (u *Up) Estimate() time.Duration { return 0 }
+
+// Do takes the targets down.
+func (d *Down) Do(ctx context.Context, t *Trial) (Outcome, error) {
+	return Outcome{}, t.setTargets(ctx, d.Targets, false)
+}
+
+// Do takes the targets up.
+func (u *Up) Do(ctx context.Context, t *Trial) (Outcome, error) {
+	return Outcome{}, t.setTargets(ctx, u.Targets, true)
+}
+
+// A target is what Down and Up work on: of a link both nodes are set, of a channel switch
+// and controller.
+type target struct {
+	node, peer          string // peer is empty if it is a node
+	switch_, controller string
+}
+
+// findTarget finds what a name means: a node before a link before a channel.
+func findTarget(plan *topo.Plan, name string) (target, error) {
+	if plan.Host(name) != nil || plan.Switch(name) != nil {
+		return target{node: name}, nil
+	}
+	for i, c := range name {
+		if a, b := name[:i], name[min(i+1, len(name)):]; c == '-' && len(plan.LinksBetween(a, b)) > 0 {
+			return target{node: a, peer: b}, nil
+		}
+	}
+	if sw, controller, ok := strings.Cut(name, ":"); ok {
+		s := plan.Switch(sw)
+		if s == nil {
+			return target{}, unknown("switch", sw, switches(plan))
+		}
+		if !slices.Contains(s.Controllers, controller) {
+			return target{}, unknown("controller of "+sw, controller, s.Controllers)
+		}
+		return target{switch_: sw, controller: controller}, nil
+	}
+	if plan.Controller(name) != nil {
+		return target{}, fmt.Errorf("%s is a controller; write the channel to it, for example s1:%s", name, name)
+	}
+	return target{}, fmt.Errorf("there is no link, node or control channel %q; write for example s1-s2, s1 or s1:c0", name)
+}
+
+func switches(plan *topo.Plan) []string {
+	var names []string
+	for _, s := range plan.Switches {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
+func wantTargets(plan *topo.Plan, names []string) error {
+	var errs []error
+	for _, n := range names {
+		_, err := findTarget(plan, n)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (t *Trial) setTargets(ctx context.Context, names []string, up bool) error {
+	for _, n := range names {
+		to, err := findTarget(t.plan, n)
+		if err != nil {
+			return err
+		}
+		if err := t.setTarget(ctx, to, up); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *Trial) setTarget(ctx context.Context, to target, up bool) error {
+	switch {
+	case to.controller != "":
+		_, err := t.Client.SetChannel(ctx, to.switch_, to.controller, network.ChannelChange{Up: &up})
+		return err
+	case to.peer != "":
+		return t.Client.SetLink(ctx, to.node, to.peer, up)
+	case t.plan.Switch(to.node) != nil:
+		return t.Client.SetSwitch(ctx, to.node, up)
+	}
+	done := map[string]bool{}
+	for _, l := range t.plan.Links {
+		other := ""
+		switch to.node {
+		case l.A.Node:
+			other = l.B.Node
+		case l.B.Node:
+			other = l.A.Node
+		}
+		if other == "" || done[other] {
+			continue
+		}
+		done[other] = true
+		if err := t.Client.SetLink(ctx, to.node, other, up); err != nil {
+			return err
+		}
+	}
+	return nil
+}

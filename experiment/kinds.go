@@ -1,0 +1,119 @@
+package experiment
+
+import "slices"
+
+// Kinds is the table of all actions, in the order of the documentation.
+func Kinds() []Kind {
+	return slices.Concat(measureKinds(), lookKinds(), programKinds(), changeKinds(), orderKinds())
+}
+
+// group reports whether actions of the kind consist of steps.
+func (k Kind) group() bool { return k.steps != nil }
+
+func measureKinds() []Kind {
+	rtt := []Quantity{
+		{"sent", Number, "echo requests"},
+		{"received", Number, "echo requests that were answered"},
+		{"loss", Percent, "share of echo requests without an answer"},
+		{"rtt", Time, "mean round-trip time"},
+		{"rtt_min", Time, "least round-trip time"},
+		{"rtt_median", Time, "median of the round-trip times"},
+		{"rtt_p95", Time, "95th percentile of the round-trip times"},
+		{"rtt_max", Time, "greatest round-trip time"},
+		{"rtt_mdev", Time, "standard deviation of the round-trip times"},
+	}
+	iperf := []Quantity{
+		{"rate", Rate, "payload received, mean"},
+		{"rate_min", Rate, "that of the slowest second"},
+		{"rate_max", Rate, "that of the fastest second"},
+		{"sent_rate", Rate, "payload sent, mean"},
+		{"bytes", Number, "payload received"},
+		{"retransmits", Number, "segments sent again (TCP)"},
+		{"loss", Percent, "share of datagrams lost (UDP)"},
+		{"jitter", Time, "variation of the transit time, RFC 3550 (UDP)"},
+		{"out_of_order", Number, "datagrams that came after later ones (UDP)"},
+	}
+	reach := []Quantity{
+		{"pairs", Number, "pairs of hosts tried"},
+		{"reached", Number, "pairs that reach each other"},
+		{"unreached", Number, "pairs that do not"},
+	}
+	return []Kind{
+		{
+			Name: "ping", Doc: "exchange echoes between two hosts, one after the other", Check: true,
+			New: func() Action { return &Ping{} }, Short: shortPair, Usage: "h1 -> h2",
+			Quantities: rtt, Default: []Expectation{mustExpect(rtt, "received", "at least 1")},
+		},
+		{
+			Name: "pingall", Doc: "exchange echoes between all hosts, or some, each with each", Check: true,
+			New: func() Action { return &PingAll{} }, Short: shortHosts, Usage: "all, or h1 h2 h3",
+			Quantities: rtt, Default: []Expectation{mustExpect(rtt, "loss", "0")},
+		},
+		{
+			Name: "iperf", Doc: "measure the throughput from one host to another, of TCP or UDP", Check: true,
+			New: func() Action { return &Iperf{} }, Short: shortPair, Usage: "h1 -> h2",
+			Quantities: iperf, Default: []Expectation{mustExpect(iperf, "rate", "above 0")},
+		},
+		{
+			Name: "reach", Doc: "hosts reach others: by ping, or at a TCP or UDP port", Check: true,
+			New: func() Action { return &Reach{} }, Short: shortReach, Usage: "h1 h2 -> h3, or all",
+			Quantities: reach, Default: []Expectation{mustExpect(reach, "unreached", "0")},
+		},
+		{
+			Name: "unreachable", Doc: "hosts do not reach others: by ping, or at a TCP or UDP port", Check: true,
+			New: func() Action { return &Unreachable{} }, Short: shortReach, Usage: "h1 h2 -> h3",
+			Quantities: reach, Default: []Expectation{mustExpect(reach, "reached", "0")},
+		},
+	}
+}
+
+func lookKinds() []Kind {
+	return nil
+}
+
+func programKinds() []Kind {
+	return nil
+}
+
+func changeKinds() []Kind {
+	return []Kind{
+		{
+			Name: "down", Doc: "cut a link, stop a switch, isolate a host, or cut a control channel",
+			New: func() Action { return &Down{} }, Short: shortTargets, Usage: "s1-s2, s1, h1 or s1:c0",
+		},
+		{
+			Name: "up", Doc: "undo down",
+			New: func() Action { return &Up{} }, Short: shortTargets, Usage: "s1-s2, s1, h1 or s1:c0",
+		},
+	}
+}
+
+func orderKinds() []Kind {
+	connections := []Quantity{{"missing", Number, "control channels that are not connected"}}
+	return []Kind{
+		{
+			Name: "wait", Doc: "let time pass",
+			New: func() Action { return &Wait{} }, Short: shortWait, Usage: "2s",
+		},
+		{
+			Name: "connected", Doc: "wait until the switches have their controllers", Check: true,
+			New: func() Action { return &Connected{} }, Short: shortConnected, Usage: "10s",
+			Quantities: connections, Default: []Expectation{mustExpect(connections, "missing", "0")},
+		},
+		{
+			Name: "parallel", Doc: "carry out steps at the same time, and wait for all",
+			New:   func() Action { return &Parallel{} },
+			steps: func(a Action) []Step { return a.(*Parallel).Steps },
+		},
+		{
+			Name: "steps", Doc: "carry out steps one after the other: a list within parallel",
+			New:   func() Action { return &Sequence{} },
+			steps: func(a Action) []Step { return a.(*Sequence).Steps },
+		},
+		{
+			Name: "repeat", Doc: "carry out steps several times",
+			New:   func() Action { return &Repeat{} },
+			steps: func(a Action) []Step { return a.(*Repeat).Steps },
+		},
+	}
+}
