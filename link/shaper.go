@@ -14,6 +14,11 @@ type Config struct {
 	Handle   *netlink.Handle
 	A, B     End
 	Settings topo.LinkSettings
+	// Return lets frames out at the end where they came in, after what happens to them on
+	// their way to the other: the ends are beside the devices of the link itself (Gate.Through).
+	Return bool
+	// Name tells the link from others with the same seed; empty: its devices.
+	Name string
 	// ReadFile returns the content of a file that an impairment names, a trace: the user's
 	// files are not in sight where links are made. It may be nil if none does.
 	ReadFile func(name string) ([]byte, error)

@@ -10,6 +10,7 @@
 package wire
 
 import (
+	"cmp"
 	"errors"
 	"hash/fnv"
 	"log/slog"
@@ -141,13 +142,17 @@ func (w *wire) start() error {
 	}
 	// Links with the same seed lose different frames.
 	h := fnv.New64a()
-	h.Write([]byte(w.cfg.A.Device + " " + w.cfg.B.Device))
+	h.Write([]byte(cmp.Or(w.cfg.Name, w.cfg.A.Device+" "+w.cfg.B.Device)))
 	seed ^= h.Sum64()
 	impairments := [2]topo.Impairment{w.cfg.Settings.AB, w.cfg.Settings.BA}
 	var err error
 	ok := w.shard.do(func() {
 		for i := range w.ways {
-			y := &way{in: w.ends[i], out: w.ends[1-i], place: -1}
+			out := w.ends[1-i]
+			if w.cfg.Return {
+				out = w.ends[i]
+			}
+			y := &way{in: w.ends[i], out: out, place: -1}
 			var cfg lane.Config
 			if cfg, err = w.lane(impairments[i]); err != nil {
 				return
