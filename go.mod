@@ -33,4 +33,8 @@ require (
 	honnef.co/go/tools v0.7.0 // indirect
 )
 
-tool honnef.co/go/tools/cmd/staticcheck
+tool (
+	honnef.co/go/tools/cmd/staticcheck
+	weft/internal/testreport
+	weft/internal/vm/cmd/vm
+)

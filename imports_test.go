@@ -39,6 +39,8 @@ func arrows() map[string][]string {
 		"conversation":     {"control", "control/openflow", "topo", "internal/"},
 		"capture":          {"control", "internal/"},
 		"topo":             nil,
+		// A tool of the tests.
+		"internal/vm/cmd/vm": {"internal/vm"},
 		// Outsiders use the program, not its packages.
 		"bench":         nil,
 		"bench/capture": nil,

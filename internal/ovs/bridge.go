@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/digitalocean/go-openvswitch/ovsdb"
+	"golang.org/x/sys/unix"
 )
 
 // Datapath types.
@@ -44,9 +46,32 @@ type Port struct {
 func (i *Instance) AddBridges(ctx context.Context, bridges ...Bridge) error {
 	var b builder
 	for _, br := range bridges {
+		if br.Datapath == DatapathKernel {
+			if err := awaitClock(ctx); err != nil {
+				return err
+			}
+		}
 		b.bridge(br)
 	}
 	return i.commit(ctx, &b)
+}
+
+// awaitClock waits until the machine has been up for 10 s. Before, Open vSwitch (3.1, and
+// all others whose lib/ovs-thread.c has COUNT_CPU_UPDATE_TIME_MS) counts no processors; it
+// starts a thread for each that takes packets from the kernel datapath, and without them
+// every packet that has no flow yet is lost.
+func awaitClock(ctx context.Context) error {
+	const counts = 10 * time.Second
+	var up unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &up); err != nil {
+		return fmt.Errorf("monotonic clock: %w", err)
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(counts - time.Duration(up.Nano())):
+		return nil
+	}
 }
 
 // DeleteBridges removes bridges with their ports.

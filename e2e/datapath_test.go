@@ -1,0 +1,101 @@
+package e2e
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+)
+
+// needKernelDatapath skips the test unless this kernel forwards for Open vSwitch. Asking
+// loads the module, if there is one.
+func needKernelDatapath(t *testing.T) {
+	t.Helper()
+	if _, err := netlink.GenlFamilyGet("ovs_datapath"); err != nil {
+		skip(t, "this kernel has no openvswitch module")
+	}
+}
+
+// dpctl lists datapaths of the tests' own network namespace, where there may be none.
+func dpctl(t *testing.T) {
+	t.Helper()
+	out, err := exec.Command("ovs-dpctl", "show").CombinedOutput()
+	if err != nil || len(out) > 0 {
+		t.Errorf("ovs-dpctl show: %v\n%s", err, out)
+	}
+	if _, err := netlink.LinkByName("ovs-system"); err == nil {
+		t.Error("there is an ovs-system outside the sandbox")
+	}
+}
+
+// TestKernelDatapath lets the kernel forward. Root must be able to; where an ordinary user
+// is not, weft takes its own datapath unless it is told which.
+func TestKernelDatapath(t *testing.T) {
+	needKernelDatapath(t)
+	for _, c := range []struct{ name, args string }{
+		{"auto", "--topo tree,2,2"},
+		{"patch", "--topo linear,3 --link ovs --switch ovsk,datapath=kernel"},
+		{"1.0", "--topo linear,2 --switch ovsk,datapath=kernel,protocols=OpenFlow10"},
+		{"1.3", "--topo ring,3 --switch ovsk,datapath=kernel,protocols=OpenFlow13"},
+		{"standalone", "--topo linear,2 --switch ovsk,datapath=kernel,failMode=standalone --controller none"},
+		{"IPv6", "--topo linear,2 --ip6 --switch ovsk,datapath=kernel"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			eachUser(t, func(t *testing.T, u user) {
+				r := start(t, launch{user: u, prompt: true, args: strings.Fields(c.args)})
+				r.ready()
+				if out := r.ask("pingall"); !strings.Contains(out, " received") || strings.Contains(out, "lost") {
+					t.Errorf("packets are lost:\n%s", out)
+				}
+				has(t, r.ask("s1 ovs-appctl dpif/show"), "system@ovs-system")
+				has(t, r.ask("s1 ovs-dpctl dump-flows"), "actions:")
+				dpctl(t)
+				r.finish(0)
+				dpctl(t)
+			})
+		})
+	}
+}
+
+// TestKernelDatapathChanges changes a network whose switches forward in the kernel, and
+// some that do not.
+func TestKernelDatapathChanges(t *testing.T) {
+	needKernelDatapath(t)
+	eachUser(t, func(t *testing.T, u user) {
+		r := start(t, launch{user: u, prompt: true, args: strings.Fields("--topo linear,2 --switch ovsk,datapath=kernel")})
+		r.ready()
+		has(t, r.ask("pingall"), "2 of 2 received")
+		for _, way := range []string{"link s1 s2", "link h1 s1"} {
+			r.ask("%s down", way)
+			has(t, r.ask("pingall"), "0 of 2 received")
+			r.ask("%s up", way)
+			r.eventually("pingall", "2 of 2 received")
+		}
+		r.ask("switch s1 stop")
+		has(t, r.ask("pingall"), "0 of 2 received")
+		has(t, r.ask("s2 ip link show"), "s1-eth1") // a port stays without its bridge
+		r.ask("switch s1 start")
+		r.eventually("pingall", "2 of 2 received")
+
+		r.ask("add switch s3 --datapath user")
+		r.ask("add switch s4 --datapath kernel")
+		r.ask("add host h3")
+		r.ask("add host h4")
+		for _, l := range []string{"s2 s3", "s2 s4", "h3 s3", "h4 s4"} {
+			r.ask("add link %s", l)
+		}
+		r.eventually("pingall", "12 of 12 received")
+		has(t, r.ask("s1 ovs-appctl dpif/show"), "system@ovs-system", "dummy@ovs-dummy")
+		has(t, r.ask("iperf h1 h4 --time 1s"), "bit/s received")
+
+		r.kill("ovs-vswitchd")
+		r.expect("ovs-vswitchd ended")
+		r.eventually("pingall", "12 of 12 received")
+		r.ask("del s3")
+		r.ask("del h3")
+		r.eventually("pingall", "6 of 6 received")
+		r.finish(1) // pings were lost
+		dpctl(t)
+	})
+}
