@@ -11,11 +11,20 @@ PREFIX ?= /usr/local
 
 # What weft runs, and what its tests run besides.
 PACKAGES      := openvswitch-switch
-TEST_PACKAGES := $(PACKAGES) openvswitch-testcontroller iproute2 iputils-ping nftables procps uidmap slirp4netns gcc libc6-dev
+TEST_PACKAGES := $(PACKAGES) openvswitch-testcontroller iproute2 iputils-ping nftables procps uidmap slirp4netns gcc libc6-dev kmod xz-utils
 
-# Tests of packages that build networks, and of all others, which -race watches.
-KERNEL := ./e2e ./internal/probe ./link/wire
-PURE    = $(filter-out $(shell $(GO) list $(KERNEL)),$(shell $(GO) list ./...))
+# Tests of packages that build networks, of those that start virtual machines, and of all
+# others, which -race watches.
+KERNEL   := ./e2e ./internal/probe ./link/wire
+MACHINES := ./internal/vm/cmd/vm
+PURE      = $(filter-out $(shell $(GO) list $(KERNEL) $(MACHINES)),$(shell $(GO) list ./...))
+
+# Tests that run again under Debian's kernel, which has what this one may lack (openvswitch,
+# sch_netem, 802.1Q): PACKAGE:PATTERN, as for go test -run, without spaces. All of it, with
+# those of $(MACHINES), has VM_SECONDS.
+VM_SECONDS ?= 600
+VM_TESTS   := \
+	./e2e:TestKernelDatapath
 
 # Fuzz targets, each for FUZZTIME: PACKAGE:TARGET.
 # A number of runs, not a time: when a time is over, go test sometimes reports that as a failure.
@@ -48,8 +57,9 @@ install: build ## install weft, mn, manual page and completions below PREFIX
 .PHONY: test
 test: ## install what is missing, then run all checks and tests, with a summary at the end
 	@$(call install,$(TEST_PACKAGES))
-	@mkdir -p bin; start=$$SECONDS; status=passed; \
-	$(MAKE) --no-print-directory -k lint unit kernel fuzz 2>&1 | tee bin/test.log || status=FAILED; \
+	@rm -rf bin/results; mkdir -p bin; start=$$SECONDS; status=passed; \
+	$(MAKE) --no-print-directory -k lint unit kernel vm fuzz 2>&1 | tee bin/test.log || status=FAILED; \
+	$(GO) tool testreport bin/results/*.json | tee -a bin/test.log; \
 	echo "weft: tests $$status: $$(grep -c '^ok ' bin/test.log) ok, $$(grep -c '^FAIL	' bin/test.log) failed, in $$((SECONDS-start)) s; all output is in bin/test.log"; \
 	[ $$status = passed ]
 
@@ -63,12 +73,28 @@ lint: ## gofmt, go vet, staticcheck
 .PHONY: unit
 unit: ## tests that need no privileges, under the race detector
 	@echo "== tests without a network, with -race"
-	CGO_ENABLED=1 $(GO) test -race -timeout 4m $(PURE)
+	CGO_ENABLED=1 $(GO) test -json -race -timeout 4m $(PURE) | $(GO) tool testreport -o bin/results/unit.json
 
 .PHONY: kernel
 kernel: ## tests that build networks: as root, also as an ordinary user
 	@echo "== tests that build networks"
-	$(GO) test -timeout 9m $(KERNEL)
+	$(GO) test -json -timeout 9m $(KERNEL) | $(GO) tool testreport -o bin/results/kernel.json
+
+.PHONY: vm
+vm: build ## tests under Debian's kernel, in a virtual machine; skipped where there can be none, but not if CI is set
+	@echo "== tests under Debian's kernel, in a virtual machine"
+	@if $(GO) tool vm -fetch 2>bin/vm.log; then $(call inVM); \
+	elif [ -n "$$CI" ]; then cat bin/vm.log; exit 1; \
+	else $(GO) tool testreport -o bin/results/vm.json -skipped "$$(grep '^vm: ' bin/vm.log | head -n 1)"; fi
+
+# inVM runs VM_TESTS in virtual machines, as long as there is time.
+define inVM
+{ status=0; $(GO) test -json -count=1 -timeout $(VM_SECONDS)s $(MACHINES) || status=1; \
+for t in $(foreach t,$(VM_TESTS),'$t'); do \
+	WEFT_E2E_PROGRAM=$(CURDIR)/bin/weft $(GO) test -json -count=1 -timeout 0 \
+		-exec "$(GO) tool vm -timeout $$(($(VM_SECONDS)-SECONDS))s --" "$${t%%:*}" -run "$${t#*:}" || status=1; \
+done; exit $$status; } | $(GO) tool testreport -o bin/results/vm.json
+endef
 
 .PHONY: fuzz
 fuzz: ## every fuzz target, FUZZTIME each
