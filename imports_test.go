@@ -22,11 +22,12 @@ import (
 func arrows() map[string][]string {
 	bottom := []string{"topo", "internal/"}
 	return map[string][]string{
-		"cmd/weft": {"session", "experiment", "shell", "api", "network", "capture", "conversation", "topo", "internal/doctor", "internal/sandbox"},
+		"cmd/weft": {"session", "experiment", "script", "shell", "api", "network", "capture", "conversation", "topo", "internal/doctor", "internal/sandbox"},
 		// Builds networks, acts on them, checks and reports.
 		"experiment":     {"api", "network", "capture", "conversation", "control", "control/openflow", "topo", "topo/", "internal/"},
 		"session":        {"shell", "api", "network", "capture", "conversation", "topo", "internal/sandbox"},
 		"shell":          {"api", "network", "capture", "conversation", "topo"},
+		"script":         {"experiment", "api", "network", "topo"},
 		"api":            {"network", "node", "capture", "conversation", "topo"},
 		"network":        {"node", "link", "control", "capture", "conversation", "dpdkhost", "topo", "internal/"},
 		"node":           bottom, // not link: network joins them

@@ -18,6 +18,7 @@ import (
 	"weft/api"
 	"weft/internal/sandbox"
 	"weft/network"
+	"weft/script"
 	"weft/session"
 )
 
@@ -26,6 +27,7 @@ const version = "0.1.0"
 
 func main() {
 	sandbox.Main(engine)
+	script.Main()
 	p := program{in: os.Stdin, out: os.Stdout, err: os.Stderr, session: session.Run, up: session.Up}
 	os.Exit(p.run(os.Args))
 }

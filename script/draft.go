@@ -1,0 +1,245 @@
+package script
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.starlark.net/starlark"
+
+	"weft/topo"
+)
+
+// A kind is that of a node.
+type kind string
+
+const (
+	hostKind       kind = "host"
+	switchKind     kind = "switch"
+	controllerKind kind = "controller"
+)
+
+// A draft is a network as a script describes it.
+type draft struct {
+	settings    topo.Spec // without nodes and links
+	hosts       []*topo.Host
+	switches    []*topo.Switch
+	controllers []*topo.Controller
+	links       []*draftedLink
+	made        int // links so far, those that are gone too
+	// uncontrolled says that the script wants no controller at all.
+	uncontrolled bool
+	nodes        map[string]draftedNode
+}
+
+// A draftedNode knows where it was made.
+type draftedNode struct {
+	kind kind
+	at   Position
+	host *topo.Host // nil for others
+}
+
+type draftedLink struct {
+	topo.Link
+	id   int
+	at   Position
+	gone bool
+}
+
+func newDraft() *draft { return &draft{nodes: map[string]draftedNode{}} }
+
+// claim enters a node's name.
+func (d *draft) claim(name string, n draftedNode) error {
+	if have, ok := d.nodes[name]; ok {
+		return fmt.Errorf("there is a %s %s already (%s); choose another name", have.kind, name, have.at)
+	}
+	if len(d.nodes) >= topo.MaxNodes {
+		return fmt.Errorf("the network has %d nodes, and no more are possible", topo.MaxNodes)
+	}
+	d.nodes[name] = n
+	return nil
+}
+
+func (d *draft) addHost(h topo.Host, at Position) error {
+	if err := d.claim(h.Name, draftedNode{hostKind, at, &h}); err != nil {
+		return err
+	}
+	d.hosts = append(d.hosts, &h)
+	return nil
+}
+
+func (d *draft) addSwitch(s topo.Switch, at Position) error {
+	if err := d.claim(s.Name, draftedNode{switchKind, at, nil}); err != nil {
+		return err
+	}
+	d.switches = append(d.switches, &s)
+	return nil
+}
+
+func (d *draft) addController(c topo.Controller, at Position) error {
+	if err := d.claim(c.Name, draftedNode{controllerKind, at, nil}); err != nil {
+		return err
+	}
+	d.controllers = append(d.controllers, &c)
+	return nil
+}
+
+func (d *draft) addLink(l topo.Link, at Position) (*draftedLink, error) {
+	for _, e := range []topo.LinkEnd{l.A, l.B} {
+		switch n, ok := d.nodes[e.Node]; {
+		case !ok:
+			return nil, unknown("node", e.Node, d.names())
+		case n.kind == controllerKind:
+			return nil, fmt.Errorf("%s is a controller, which has no links; write a host or switch", e.Node)
+		}
+	}
+	if l.A.Node == l.B.Node {
+		return nil, fmt.Errorf("a link joins two nodes, not %s with itself", l.A.Node)
+	}
+	if len(d.links) >= topo.MaxLinks {
+		return nil, fmt.Errorf("the network has %d links, and no more are possible", topo.MaxLinks)
+	}
+	d.made++
+	made := &draftedLink{Link: l, id: d.made, at: at}
+	d.links = append(d.links, made)
+	return made, nil
+}
+
+func (d *draft) names() []string {
+	var names []string
+	for _, h := range d.hosts {
+		names = append(names, h.Name)
+	}
+	for _, s := range d.switches {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
+func (d *draft) removeNode(name string) error {
+	n, ok := d.nodes[name]
+	if !ok {
+		return unknown("node", name, d.names())
+	}
+	switch n.kind {
+	case hostKind:
+		d.hosts = slices.DeleteFunc(d.hosts, func(h *topo.Host) bool { return h.Name == name })
+	case switchKind:
+		d.switches = slices.DeleteFunc(d.switches, func(s *topo.Switch) bool { return s.Name == name })
+	case controllerKind:
+		d.controllers = slices.DeleteFunc(d.controllers, func(c *topo.Controller) bool { return c.Name == name })
+	}
+	delete(d.nodes, name)
+	d.removeLinks(func(l *draftedLink) bool { return l.A.Node == name || l.B.Node == name })
+	return nil
+}
+
+func (d *draft) removeLinks(gone func(*draftedLink) bool) (removed int) {
+	d.links = slices.DeleteFunc(d.links, func(l *draftedLink) bool {
+		if gone(l) {
+			l.gone = true
+			removed++
+		}
+		return l.gone
+	})
+	return removed
+}
+
+// spec returns the network; without a word about controllers it has weft's own.
+func (d *draft) spec() topo.Spec {
+	s := d.settings
+	for _, h := range d.hosts {
+		s.Hosts = append(s.Hosts, *h)
+	}
+	for _, sw := range d.switches {
+		s.Switches = append(s.Switches, *sw)
+	}
+	for _, c := range d.controllers {
+		s.Controllers = append(s.Controllers, *c)
+	}
+	if len(d.controllers) == 0 && !d.uncontrolled {
+		s.Controllers = []topo.Controller{{Name: "c0", Kind: topo.ControllerBuiltin}}
+	}
+	for _, l := range d.links {
+		s.Links = append(s.Links, l.Link)
+	}
+	return s
+}
+
+// finish returns the network if it is valid; its errors name the lines of the script that made
+// what is wrong.
+func (d *draft) finish(script string) (topo.Spec, error) {
+	s := d.spec()
+	if len(s.Hosts)+len(s.Switches) == 0 {
+		return topo.Spec{}, Errors{{Position: Position{File: script}, Message: "the script makes no network; write for example net.addHost('h1') or topo.tree(2, 2)"}}
+	}
+	err := s.Validate()
+	if err == nil {
+		return s, nil
+	}
+	var all Errors
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		joined = errors.Join(err).(interface{ Unwrap() []error })
+	}
+	for _, e := range flatten(joined.Unwrap()) {
+		all = append(all, d.locate(script, e))
+	}
+	return topo.Spec{}, all
+}
+
+// flatten returns the errors of which joined errors consist.
+func flatten(list []error) []error {
+	var flat []error
+	for _, err := range list {
+		if joined, ok := err.(interface{ Unwrap() []error }); ok {
+			flat = append(flat, flatten(joined.Unwrap())...)
+		} else {
+			flat = append(flat, err)
+		}
+	}
+	return flat
+}
+
+// locate finds the line that made the node or link which an error of topo names first.
+func (d *draft) locate(script string, err error) *Error {
+	e := &Error{Position: Position{File: script}, Message: err.Error()}
+	subject, _, _ := strings.Cut(e.Message, ": ")
+	var number int
+	switch words := strings.Fields(subject); {
+	case len(words) < 2:
+	case words[0] == "link":
+		if _, err := fmt.Sscanf(words[1], "%d", &number); err != nil {
+			number = 1 // the only link
+		}
+		if number >= 1 && number <= len(d.links) {
+			e.Position = d.links[number-1].at
+		}
+	default:
+		if n, ok := d.nodes[words[1]]; ok && string(n.kind) == words[0] {
+			e.Position = n.at
+			return e
+		}
+		// A node whose name is wrong is called by its number.
+		if _, err := fmt.Sscanf(words[1], "%d", &number); err == nil && number >= 1 {
+			switch {
+			case words[0] == string(hostKind) && number <= len(d.hosts):
+				e.Position = d.nodes[d.hosts[number-1].Name].at
+			case words[0] == string(switchKind) && number <= len(d.switches):
+				e.Position = d.nodes[d.switches[number-1].Name].at
+			case words[0] == string(controllerKind) && number <= len(d.controllers):
+				e.Position = d.nodes[d.controllers[number-1].Name].at
+			}
+		}
+	}
+	return e
+}
+
+// where returns the place in the script that called the built-in function which runs on t.
+func where(t *starlark.Thread) Position {
+	for _, c := range callers(t.CallStack()) {
+		return c.Position
+	}
+	return Position{}
+}
