@@ -86,6 +86,16 @@ func (c *Client) Ping(ctx context.Context, r network.PingRequest) (network.PingR
 	return call[network.PingResult](ctx, c, http.MethodPost, "/v1/ping", r)
 }
 
+// Train sends echo requests from a host to another at even times.
+func (c *Client) Train(ctx context.Context, r network.TrainRequest) (network.TrainResult, error) {
+	return call[network.TrainResult](ctx, c, http.MethodPost, "/v1/ping/train", r)
+}
+
+// Reach tries whether hosts reach a port of others.
+func (c *Client) Reach(ctx context.Context, r network.ReachRequest) (network.ReachResult, error) {
+	return call[network.ReachResult](ctx, c, http.MethodPost, "/v1/reach", r)
+}
+
 // Iperf measures throughput between two hosts.
 func (c *Client) Iperf(ctx context.Context, r network.IperfRequest) (network.IperfResult, error) {
 	return call[network.IperfResult](ctx, c, http.MethodPost, "/v1/iperf", r)

@@ -59,6 +59,12 @@ func (s *Server) useRoutes() []route {
 		answer(s, "POST /v1/iperf", "Measure throughput between two hosts.", func(ctx context.Context, n *network.Network, _ *http.Request, q network.IperfRequest) (network.IperfResult, error) {
 			return n.Iperf(ctx, q)
 		}),
+		answer(s, "POST /v1/ping/train", "Send echo requests from a host to another at even times.", func(ctx context.Context, n *network.Network, _ *http.Request, q network.TrainRequest) (network.TrainResult, error) {
+			return n.Train(ctx, q)
+		}),
+		answer(s, "POST /v1/reach", "Try whether hosts reach a port of others.", func(ctx context.Context, n *network.Network, _ *http.Request, q network.ReachRequest) (network.ReachResult, error) {
+			return n.Reach(ctx, q)
+		}),
 		{pattern: "POST /v1/shell", doc: "Run a command line in a node's persistent shell.", request: typeOf[ShellRequest](), protocol: shellProtocol, serve: s.shell},
 		{pattern: "POST /v1/captures", doc: "Capture packets.", request: typeOf[network.CaptureRequest](), protocol: captureProtocol, serve: s.capture},
 		{pattern: "GET /v1/control/messages", doc: "Follow the OpenFlow messages.", response: typeOf[network.ControlMessage](), lines: true, serve: s.controlMessages},

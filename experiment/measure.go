@@ -145,12 +145,40 @@ func (p *Ping) Estimate() time.Duration {
 
 // Do sends echoes.
 func (p *Ping) Do(ctx context.Context, t *Trial) (Outcome, error) {
-	count, _, wait := p.values()
-	r, err := t.Client.Ping(ctx, network.PingRequest{Pairs: [][2]string{{p.From, p.To}}, IPv6: p.IPv6, Timeout: wait, Tries: 1, Count: count})
+	count, interval, wait := p.values()
+	r, err := t.Client.Train(ctx, network.TrainRequest{Src: p.From, Dst: p.To, IPv6: p.IPv6, Count: count, Interval: interval, Timeout: wait})
 	if err != nil {
 		return Outcome{}, err
 	}
-	return pingOutcome(r), nil
+	var rtts []time.Duration
+	name := p.From + " → " + p.To
+	series := Series{Name: name, Plot: PlotRTT}
+	for _, e := range r.Echoes {
+		if e.RTT > 0 {
+			rtts = append(rtts, e.RTT)
+			series.Points = append(series.Points, Point{e.At.Seconds(), e.RTT.Seconds()})
+		}
+	}
+	return Outcome{Detail: r, Values: rttValues(len(r.Echoes), len(rtts), rtts), Summary: rttSummary(len(r.Echoes), len(rtts), rtts),
+		Series: []Series{series, lossSeries(name, r.Echoes)}}, nil
+}
+
+// lossSeries is the share of echoes lost over time, in at most 50 parts of ten echoes or
+// more.
+func lossSeries(name string, echoes []network.Echo) Series {
+	s := Series{Name: name, Plot: PlotLoss}
+	part := max(10, (len(echoes)+49)/50)
+	for c := range slices.Chunk(echoes, part) {
+		lost := 0
+		for _, e := range c {
+			if e.RTT == 0 {
+				lost++
+			}
+		}
+		middle := (c[0].At + c[len(c)-1].At) / 2
+		s.Points = append(s.Points, Point{middle.Seconds(), 100 * float64(lost) / float64(len(c))})
+	}
+	return s
 }
 
 // pingOutcome is what a ping between one or many pairs measured.
@@ -315,6 +343,8 @@ func (p *Iperf) Do(ctx context.Context, t *Trial) (Outcome, error) {
 type Reach struct {
 	From []string      `key:"from" doc:"hosts that try (all)"`
 	To   []string      `key:"to" doc:"hosts to reach (all)"`
+	TCP  int           `key:"tcp" doc:"a TCP port instead of a ping" min:"1" max:"65535"`
+	UDP  int           `key:"udp" doc:"a UDP port instead of a ping" min:"1" max:"65535"`
 	IPv6 bool          `key:"ipv6" doc:"over IPv6"`
 	Wait time.Duration `key:"wait" doc:"how long an answer may take (1s)"`
 }
@@ -332,7 +362,14 @@ func (r *Reach) text(verb string) string {
 		}
 		return list(names, 6)
 	}
-	return verb + " " + name(r.From) + " -> " + name(r.To)
+	text := verb + " " + name(r.From) + " -> " + name(r.To)
+	switch {
+	case r.TCP != 0:
+		text += fmt.Sprintf(" tcp %d", r.TCP)
+	case r.UDP != 0:
+		text += fmt.Sprintf(" udp %d", r.UDP)
+	}
+	return text
 }
 
 // Validate wants hosts.
@@ -340,6 +377,9 @@ func (r *Reach) Validate(plan *topo.Plan) error {
 	errs := []error{wantHosts(plan, r.From...), wantHosts(plan, r.To...)}
 	if len(r.pairs(plan)) == 0 {
 		errs = append(errs, errors.New("there are no two different hosts to try; name others"))
+	}
+	if r.TCP != 0 && r.UDP != 0 {
+		errs = append(errs, errors.New("a port is of tcp or of udp; make two steps of it"))
 	}
 	return errors.Join(errs...)
 }
@@ -383,17 +423,9 @@ func (r *Unreachable) Do(ctx context.Context, t *Trial) (Outcome, error) { retur
 
 func (r *Reach) try(ctx context.Context, t *Trial, tries int) (Outcome, error) {
 	pairs := r.pairs(t.plan)
-	result, err := t.Client.Ping(ctx, network.PingRequest{Pairs: pairs, IPv6: r.IPv6, Timeout: r.Wait, Tries: tries})
+	yes, no, result, err := r.probe(ctx, t, pairs, tries)
 	if err != nil {
 		return Outcome{}, err
-	}
-	var yes, no []string
-	for _, p := range result.Pairs {
-		if p.Received > 0 {
-			yes = append(yes, p.Src+" -> "+p.Dst)
-		} else {
-			no = append(no, p.Src+" -> "+p.Dst)
-		}
 	}
 	o := Outcome{Values: Values{"pairs": float64(len(pairs)), "reached": float64(len(yes)), "unreached": float64(len(no))}, Detail: result}
 	o.Summary = fmt.Sprintf("%d of %d reached", len(yes), len(pairs))
@@ -404,4 +436,27 @@ func (r *Reach) try(ctx context.Context, t *Trial, tries int) (Outcome, error) {
 		o.Summary += ": " + list(yes, 4)
 	}
 	return o, nil
+}
+
+// probe returns which pairs reach each other and which do not.
+func (r *Reach) probe(ctx context.Context, t *Trial, pairs [][2]string, tries int) (yes, no []string, detail any, err error) {
+	sort := func(src, dst string, reached bool) {
+		if reached {
+			yes = append(yes, src+" -> "+dst)
+		} else {
+			no = append(no, src+" -> "+dst)
+		}
+	}
+	if r.TCP == 0 && r.UDP == 0 {
+		result, err := t.Client.Ping(ctx, network.PingRequest{Pairs: pairs, IPv6: r.IPv6, Timeout: r.Wait, Tries: tries})
+		for _, p := range result.Pairs {
+			sort(p.Src, p.Dst, p.Received > 0)
+		}
+		return yes, no, result, err
+	}
+	result, err := t.Client.Reach(ctx, network.ReachRequest{Pairs: pairs, UDP: r.UDP != 0, Port: max(r.TCP, r.UDP), IPv6: r.IPv6, Timeout: r.Wait, Tries: tries})
+	for _, p := range result.Pairs {
+		sort(p.Src, p.Dst, p.Reached)
+	}
+	return yes, no, result, err
 }

@@ -14,6 +14,8 @@ import (
 type (
 	IperfResult   = probe.IperfResult
 	IperfInterval = probe.IperfInterval
+	// An Echo is one of a TrainResult.
+	Echo = probe.Echo
 )
 
 // Ping exchanges ICMP echoes between hosts.
@@ -103,22 +105,75 @@ func (n *Network) probeHost(h *topo.PlannedHost) probe.Host {
 	return p
 }
 
-// Iperf measures the throughput between two hosts.
-func (n *Network) Iperf(ctx context.Context, r IperfRequest) (IperfResult, error) {
+// Train sends echo requests from a host to another at even times.
+func (n *Network) Train(ctx context.Context, r TrainRequest) (TrainResult, error) {
+	src, dst, err := n.twoHosts("ping", r.Src, r.Dst)
+	if err != nil {
+		return TrainResult{}, err
+	}
+	out := TrainResult{Started: time.Now()}
+	out.Echoes, err = probe.Train(ctx, src, dst, probe.TrainConfig{IPv6: r.IPv6, Count: r.Count, Interval: r.Interval, Timeout: r.Timeout})
+	return out, err
+}
+
+// Reach tries whether hosts reach ports of others.
+func (n *Network) Reach(ctx context.Context, r ReachRequest) (ReachResult, error) {
 	n.mu.Lock()
 	plan := n.plan
 	n.mu.Unlock()
-	client, server := plan.Host(r.Client), plan.Host(r.Server)
-	switch {
-	case client == nil:
-		return IperfResult{}, fmt.Errorf("no host named %s", r.Client)
-	case server == nil:
-		return IperfResult{}, fmt.Errorf("no host named %s", r.Server)
-	case client == server:
-		return IperfResult{}, fmt.Errorf("iperf needs two hosts, got %s twice", r.Client)
+	pairs, err := pingPairs(plan, PingRequest{Pairs: r.Pairs})
+	if err != nil {
+		return ReachResult{}, err
+	}
+	cfg := probe.KnockConfig{UDP: r.UDP, Port: r.Port, IPv6: r.IPv6, Timeout: r.Timeout, Tries: r.Tries}
+	var hosts []probe.Host
+	index := map[string]int{}
+	for _, p := range pairs {
+		var at [2]int
+		for i, name := range p {
+			if _, known := index[name]; !known {
+				index[name] = len(hosts)
+				hosts = append(hosts, n.probeHost(plan.Host(name)))
+			}
+			at[i] = index[name]
+		}
+		cfg.Pairs = append(cfg.Pairs, at)
+	}
+	results, err := probe.Knock(ctx, hosts, cfg)
+	if err != nil {
+		return ReachResult{}, err
+	}
+	out := ReachResult{Pairs: []ReachPair{}}
+	for i, k := range results {
+		out.Pairs = append(out.Pairs, ReachPair{Src: pairs[i][0], Dst: pairs[i][1], Reached: k.Reached, Reason: k.Reason})
+	}
+	return out, nil
+}
+
+// twoHosts returns two different hosts as package probe sees them.
+func (n *Network) twoHosts(what, a, b string) (src, dst probe.Host, err error) {
+	n.mu.Lock()
+	plan := n.plan
+	n.mu.Unlock()
+	for _, name := range []string{a, b} {
+		if plan.Host(name) == nil {
+			return src, dst, fmt.Errorf("no host named %s", name)
+		}
+	}
+	if a == b {
+		return src, dst, fmt.Errorf("%s needs two hosts, got %s twice", what, a)
+	}
+	return n.probeHost(plan.Host(a)), n.probeHost(plan.Host(b)), nil
+}
+
+// Iperf measures the throughput between two hosts.
+func (n *Network) Iperf(ctx context.Context, r IperfRequest) (IperfResult, error) {
+	client, server, err := n.twoHosts("iperf", r.Client, r.Server)
+	if err != nil {
+		return IperfResult{}, err
 	}
 	return probe.Iperf(ctx, probe.IperfConfig{
-		Client: n.probeHost(client), Server: n.probeHost(server), UDP: r.UDP, IPv6: r.IPv6,
+		Client: client, Server: server, UDP: r.UDP, IPv6: r.IPv6,
 		Rate: r.Rate, Duration: r.Duration, Port: r.Port, Length: r.Length,
 	})
 }

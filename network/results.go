@@ -141,3 +141,45 @@ type IperfRequest struct {
 	// Length is the size of a UDP datagram's payload, bytes (default 1470).
 	Length int `json:"length,omitempty"`
 }
+
+// A TrainRequest asks for echo requests from Src to Dst at even times, whatever comes back.
+type TrainRequest struct {
+	Src      string        `json:"src"`
+	Dst      string        `json:"dst"`
+	IPv6     bool          `json:"ipv6,omitempty"`
+	Count    int           `json:"count"`
+	Interval time.Duration `json:"interval"`
+	Timeout  time.Duration `json:"timeout"` // for the reply to each
+}
+
+// A TrainResult has all echoes, in the order of their requests.
+type TrainResult struct {
+	Started time.Time `json:"started"`
+	Echoes  []Echo    `json:"echoes"`
+}
+
+// A ReachRequest asks whether packets from hosts arrive at a port of others. Where no
+// program has the port, it is opened for that time.
+type ReachRequest struct {
+	Pairs [][2]string `json:"pairs"` // source, destination
+	UDP   bool        `json:"udp,omitempty"`
+	Port  int         `json:"port"`
+	IPv6  bool        `json:"ipv6,omitempty"`
+	// Timeout is the wait for each try (default 1 s), Tries how many there are of UDP
+	// (default 3).
+	Timeout time.Duration `json:"timeout,omitempty"`
+	Tries   int           `json:"tries,omitempty"`
+}
+
+// A ReachResult lists the pairs in the order asked for.
+type ReachResult struct {
+	Pairs []ReachPair `json:"pairs"`
+}
+
+// A ReachPair says whether the source reached the destination, or why not.
+type ReachPair struct {
+	Src     string `json:"src"`
+	Dst     string `json:"dst"`
+	Reached bool   `json:"reached"`
+	Reason  string `json:"reason,omitempty"`
+}

@@ -572,7 +572,10 @@ func (p *pinger) finish(pair int32) {
 }
 
 // receive takes the replies that arrived at a host.
-func (p *pinger) receive(host int) {
+func (p *pinger) receive(host int) { p.replies(host, p.replied) }
+
+// replies calls f for each reply that has arrived at a host.
+func (p *pinger) replies(host int, f func(e echo, rtt time.Duration)) {
 	n, err := p.batch.recv(p.sockets[host], unix.MSG_DONTWAIT)
 	if err != nil {
 		return // nothing there, or an error that the error queue explains
@@ -602,7 +605,7 @@ func (p *pinger) receive(host int) {
 		if rtt <= 0 || rtt > elapsed {
 			rtt = elapsed
 		}
-		p.replied(e, rtt)
+		f(e, rtt)
 	}
 }
 
