@@ -96,6 +96,11 @@ func (c *Client) Reach(ctx context.Context, r network.ReachRequest) (network.Rea
 	return call[network.ReachResult](ctx, c, http.MethodPost, "/v1/reach", r)
 }
 
+// Flows returns the flow table of a switch.
+func (c *Client) Flows(ctx context.Context, name string) ([]network.Flow, error) {
+	return call[[]network.Flow](ctx, c, http.MethodGet, "/v1/switches/"+url.PathEscape(name)+"/flows", nil)
+}
+
 // Iperf measures throughput between two hosts.
 func (c *Client) Iperf(ctx context.Context, r network.IperfRequest) (network.IperfResult, error) {
 	return call[network.IperfResult](ctx, c, http.MethodPost, "/v1/iperf", r)

@@ -62,6 +62,9 @@ func (s *Server) useRoutes() []route {
 		answer(s, "POST /v1/ping/train", "Send echo requests from a host to another at even times.", func(ctx context.Context, n *network.Network, _ *http.Request, q network.TrainRequest) (network.TrainResult, error) {
 			return n.Train(ctx, q)
 		}),
+		answer(s, "GET /v1/switches/{name}/flows", "The flow table of a switch.", func(ctx context.Context, n *network.Network, r *http.Request, _ none) ([]network.Flow, error) {
+			return n.Flows(ctx, r.PathValue("name"))
+		}),
 		answer(s, "POST /v1/reach", "Try whether hosts reach a port of others.", func(ctx context.Context, n *network.Network, _ *http.Request, q network.ReachRequest) (network.ReachResult, error) {
 			return n.Reach(ctx, q)
 		}),

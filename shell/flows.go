@@ -2,32 +2,22 @@ package shell
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"weft/api"
+	"weft/network"
 	"weft/topo"
 )
 
-// A flow is an entry of a switch's flow table, as ovs-ofctl dump-flows prints it.
+// A flow is an entry of a switch's flow table, with its rates.
 type flow struct {
-	Table    int     `json:"table"`
-	Priority int     `json:"priority"`
-	Match    string  `json:"match"` // empty: everything
-	Actions  string  `json:"actions"`
-	Cookie   string  `json:"cookie"`
-	Age      float64 `json:"ageSeconds"`
-	Idle     int     `json:"idleTimeout,omitempty"` // seconds; 0: never
-	Hard     int     `json:"hardTimeout,omitempty"`
-	Packets  uint64  `json:"packets"`
-	Bytes    uint64  `json:"bytes"`
+	network.Flow
 	// Rates between two looks; nil if the flow was not there at the first.
 	PacketRate *float64 `json:"packetsPerSecond,omitempty"`
 	BitRate    *float64 `json:"bitsPerSecond,omitempty"`
@@ -35,58 +25,6 @@ type flow struct {
 
 // key says which flow it is: a switch has one for each table, priority and match.
 func (f flow) key() string { return fmt.Sprintf("%d %d %s", f.Table, f.Priority, f.Match) }
-
-// parseFlows reads the output of ovs-ofctl dump-flows; flows of high priority come first. Lines that are no flows, such as
-// the reply's name, have no actions.
-func parseFlows(text string) []flow {
-	var flows []flow
-	for line := range strings.Lines(text) {
-		if f, ok := parseFlow(strings.TrimSpace(line)); ok {
-			flows = append(flows, f)
-		}
-	}
-	slices.SortFunc(flows, func(a, b flow) int {
-		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(b.Priority, a.Priority), strings.Compare(a.Match, b.Match))
-	})
-	return flows
-}
-
-// parseFlow reads a line: "cookie=0x0, duration=1.5s, table=0, n_packets=1, n_bytes=42,
-// priority=10,in_port=1 actions=output:2".
-func parseFlow(line string) (flow, bool) {
-	head, actions, ok := strings.Cut(line, " actions=")
-	if !ok {
-		return flow{}, false
-	}
-	f := flow{Actions: actions, Priority: 32768} // what is not said
-	var match []string
-	for _, word := range strings.FieldsFunc(head, func(c rune) bool { return c == ',' || c == ' ' }) {
-		name, value, _ := strings.Cut(word, "=")
-		switch name {
-		case "cookie":
-			f.Cookie = value
-		case "duration":
-			f.Age, _ = strconv.ParseFloat(strings.TrimSuffix(value, "s"), 64)
-		case "table":
-			f.Table, _ = strconv.Atoi(value)
-		case "n_packets":
-			f.Packets, _ = strconv.ParseUint(value, 10, 64)
-		case "n_bytes":
-			f.Bytes, _ = strconv.ParseUint(value, 10, 64)
-		case "idle_timeout":
-			f.Idle, _ = strconv.Atoi(value)
-		case "hard_timeout":
-			f.Hard, _ = strconv.Atoi(value)
-		case "priority":
-			f.Priority, _ = strconv.Atoi(value)
-		case "idle_age", "hard_age", "importance", "send_flow_rem", "reset_counts", "no_packet_counts", "no_byte_counts", "check_overlap":
-		default:
-			match = append(match, word)
-		}
-	}
-	f.Match = strings.Join(match, ",")
-	return f, true
-}
 
 // rate fills in the rates since an earlier look.
 func rate(before, now []flow, span time.Duration) {
@@ -198,9 +136,9 @@ func (c *call) lookAtFlows(ctx context.Context, switches []topo.PlannedSwitch) (
 		if status != 0 {
 			return nil, fmt.Errorf("cannot read the flows of %s: %s", sw.Name, strings.TrimSpace(out.String()))
 		}
-		flows := parseFlows(out.String())
-		if flows == nil {
-			flows = []flow{}
+		flows := []flow{}
+		for _, f := range network.ParseFlows(out.String()) {
+			flows = append(flows, flow{Flow: f})
 		}
 		all = append(all, flowsOf{sw.Name, flows, time.Now()})
 	}

@@ -8,6 +8,10 @@ import (
 	"weft/internal/headers"
 )
 
+// ReadPacket says what an Ethernet frame, or its start, is. Headers have the names of OXM
+// fields.
+func ReadPacket(frame []byte) Packet { return summarise(frame) }
+
 // summarise says in a few words what the Ethernet frame b, or its start, is.
 func summarise(b []byte) Packet {
 	p := Packet{Data: b}
