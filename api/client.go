@@ -164,10 +164,7 @@ func (c *Client) do(ctx context.Context, method, path string, body any) (*http.R
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		return nil, fmt.Errorf("%w (%v)", ErrGone, err)
+		return nil, gone(ctx, err)
 	}
 	if resp.StatusCode >= 300 {
 		defer resp.Body.Close()
@@ -178,6 +175,14 @@ func (c *Client) do(ctx context.Context, method, path string, body any) (*http.R
 		return nil, &e
 	}
 	return resp, nil
+}
+
+// gone is the error of a network that does not answer, or of ctx's end.
+func gone(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("%w (%v)", ErrGone, err)
 }
 
 func call[T any](ctx context.Context, c *Client, method, path string, body any) (T, error) {

@@ -19,14 +19,17 @@ const (
 	frameExit      = 'x' // exit status, 32 bits
 	frameError     = 'e' // why the command did not run, text
 	frameStop      = 's' // to the server: end the capture
-	frameStarted   = 'b' // to the client: the capture runs, JSON
-	frameResult    = 'j' // what it has captured, JSON
+	frameStarted   = 'b' // to the client: the capture or program runs, JSON
+	frameResult    = 'j' // what it has captured, or how the program ended, JSON
+	frameFiles     = 'f' // to the server: files; alone, not a frame
+	frameSignal    = 'k' // to the server: a signal's number for the program, 32 bits
 )
 
 // The protocols of frames in the HTTP Upgrade header.
 const (
 	shellProtocol   = "weft-shell"
 	captureProtocol = "weft-capture"
+	execProtocol    = "weft-exec"
 )
 
 const maxFrame = 1 << 20

@@ -69,6 +69,7 @@ func (s *Server) useRoutes() []route {
 			return n.Reach(ctx, q)
 		}),
 		{pattern: "POST /v1/shell", doc: "Run a command line in a node's persistent shell.", request: typeOf[ShellRequest](), protocol: shellProtocol, serve: s.shell},
+		{pattern: "POST /v1/exec", doc: "Run a program on a node with files of the caller's.", request: typeOf[network.ExecRequest](), protocol: execProtocol, serve: s.exec},
 		{pattern: "POST /v1/captures", doc: "Capture packets.", request: typeOf[network.CaptureRequest](), protocol: captureProtocol, serve: s.capture},
 		{pattern: "GET /v1/control/messages", doc: "Follow the OpenFlow messages.", response: typeOf[network.ControlMessage](), lines: true, serve: s.controlMessages},
 		answer(s, "GET /v1/channels", "The control channels, with what is done to them.", func(_ context.Context, n *network.Network, _ *http.Request, _ none) ([]network.ChannelState, error) {

@@ -1,14 +1,16 @@
 package api
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
-	"strings"
 )
 
 // A ShellRequest runs a command line in a node's persistent shell (hosts and
@@ -94,32 +96,41 @@ func (c *Client) Shell(ctx context.Context, r ShellRequest, stdin io.Reader, std
 }
 
 // upgrade posts r and turns the connection into one of frames.
-func (c *Client) upgrade(ctx context.Context, path, protocol string, r any) (io.Closer, *framer, error) {
+func (c *Client) upgrade(ctx context.Context, path, protocol string, r any) (*net.UnixConn, *framer, error) {
 	body, err := json.Marshal(r)
 	if err != nil {
 		return nil, nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://weft"+path, strings.NewReader(string(body)))
+	req, err := http.NewRequest(http.MethodPost, "http://weft"+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, nil, err
 	}
 	req.Header.Set("Connection", "Upgrade")
 	req.Header.Set("Upgrade", protocol)
-	resp, err := c.http.Do(req)
+	var d net.Dialer
+	nc, err := d.DialContext(ctx, "unix", c.path)
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil, nil, ctx.Err()
-		}
-		return nil, nil, fmt.Errorf("%w (%v)", ErrGone, err)
+		return nil, nil, gone(ctx, err)
 	}
-	rw, ok := resp.Body.(io.ReadWriteCloser)
-	if resp.StatusCode != http.StatusSwitchingProtocols || !ok {
-		defer resp.Body.Close()
+	conn := nc.(*net.UnixConn)
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	buf := bufio.NewReader(conn)
+	var resp *http.Response
+	if err = req.Write(conn); err == nil {
+		resp, err = http.ReadResponse(buf, req)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, nil, gone(ctx, err)
+	}
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		defer conn.Close()
 		var e Error
 		if json.NewDecoder(resp.Body).Decode(&e) == nil && e.Message != "" {
 			return nil, nil, &e
 		}
 		return nil, nil, errors.New(path + ": " + resp.Status)
 	}
-	return rw, &framer{r: rw, w: rw}, nil
+	return conn, &framer{r: buf, w: conn}, nil
 }

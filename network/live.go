@@ -256,6 +256,7 @@ func (n *Network) DeleteNode(ctx context.Context, name string) error {
 	if sh != nil {
 		sh.Close()
 	}
+	n.endTasks(name)
 	if sw != nil && running {
 		if err := n.stopSwitch(ctx, *sw); err != nil {
 			return err

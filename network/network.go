@@ -57,6 +57,7 @@ type Network struct {
 	plan        *topo.Plan
 	hosts       map[string]*node.Host
 	shells      map[string]*node.Shell // of switches, and "" of the fabric
+	tasks       map[*node.Task]string  // what Exec started, on which node
 	ovs         *ovs.Instance          // nil without Open vSwitch switches
 	ovsReady    func() (*ovs.Instance, error)
 	running     map[string]bool // switches
@@ -82,7 +83,7 @@ func workers() int { return max(2, runtime.NumCPU()) }
 func Up(ctx context.Context, plan *topo.Plan, env Env, progress func(Event)) (*Network, error) {
 	n := &Network{
 		env: env, plan: plan.Clone(), started: time.Now(),
-		hosts: map[string]*node.Host{}, shells: map[string]*node.Shell{}, running: map[string]bool{},
+		hosts: map[string]*node.Host{}, shells: map[string]*node.Shell{}, tasks: map[*node.Task]string{}, running: map[string]bool{},
 		relays: map[channel]*control.Relay{}, experiments: map[channel]*experiment{},
 		controllers: map[string]*controller{}, listeners: map[string]net.Listener{},
 	}

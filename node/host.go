@@ -175,6 +175,23 @@ func (h *Host) Shell() (*Shell, error) {
 	if h.shell != nil {
 		return h.shell, nil
 	}
+	place, err := h.enter()
+	if err != nil {
+		return nil, err
+	}
+	h.shell = NewShell(h.cfg.Name, place, h.cfg.Env)
+	return h.shell, nil
+}
+
+// Place returns where the host's programs run.
+func (h *Host) Place() (*ns.Place, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.enter()
+}
+
+// enter makes the host's place if it has none yet. h.mu is held.
+func (h *Host) enter() (*ns.Place, error) {
 	if h.place == nil {
 		p, err := ns.NewPlace(h.net, hostname(h.cfg.Name), h.mounts)
 		if err != nil {
@@ -182,8 +199,7 @@ func (h *Host) Shell() (*Shell, error) {
 		}
 		h.place = p
 	}
-	h.shell = NewShell(h.cfg.Name, h.place, h.cfg.Env)
-	return h.shell, nil
+	return h.place, nil
 }
 
 // mounts runs inside the host's mount namespace.

@@ -271,7 +271,7 @@ func (r *run) build(ctx context.Context) error {
 			return err
 		}
 	}
-	go r.client.Events(ctx, r.warn)
+	go r.client.Events(ctx, warner(r.Err))
 	if err := r.client.Start(ctx, r.progress.Event); err != nil {
 		return err
 	}
@@ -331,10 +331,12 @@ func nodes(p *topo.Plan) []string {
 	return names
 }
 
-// warn tells of what has gone wrong in the network's life.
-func (r *run) warn(e network.Event) {
-	if e.Level == slog.LevelWarn.String() || e.Level == slog.LevelError.String() {
-		fmt.Fprintf(r.Err, "Warning: %s\n", e.Message)
+// warner tells of what has gone wrong in a network's life.
+func warner(w io.Writer) func(network.Event) {
+	return func(e network.Event) {
+		if e.Level == slog.LevelWarn.String() || e.Level == slog.LevelError.String() {
+			fmt.Fprintf(w, "Warning: %s\n", e.Message)
+		}
 	}
 }
 

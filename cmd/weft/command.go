@@ -29,7 +29,7 @@ func (p *program) command() *cobra.Command {
 	mn.Use = mnName
 	mn.Short = "The same with Mininet's options, prompt and output"
 
-	root.AddCommand(mn, p.upCommand(), p.downCommand(), p.listCommand(), p.captureCommand(), p.openflowCommand(), p.wiresharkCommand(), p.extcapCommand(), p.controlCommand(), p.cleanCommand(), p.doctorCommand(), p.versionCommand(),
+	root.AddCommand(mn, p.upCommand(), p.downCommand(), p.listCommand(), p.execCommand(), p.shellCommand(), p.attachCommand(), p.captureCommand(), p.openflowCommand(), p.wiresharkCommand(), p.extcapCommand(), p.controlCommand(), p.cleanCommand(), p.doctorCommand(), p.versionCommand(),
 		p.completionCommand(root), p.manCommand(root, groups))
 	help := p.helpCommand(root)
 	root.SetHelpCommand(help)

@@ -95,6 +95,8 @@ func (p *program) run(args []string) int {
 func (p *program) report(name string, err error) int {
 	var usage *session.UsageError
 	var sig *session.SignalError
+	var own *session.StatusError
+	status, prefix := session.ExitFailed, name+": "
 	switch {
 	case err == nil:
 		return session.ExitOK
@@ -102,9 +104,11 @@ func (p *program) report(name string, err error) int {
 		return session.ExitFailed
 	case errors.As(err, &sig):
 		return 128 + int(sig.Signal)
-	}
-	status, prefix := session.ExitFailed, name+": "
-	if errors.As(err, &usage) {
+	case errors.As(err, &own) && own.Err == nil:
+		return own.Status
+	case own != nil:
+		status = own.Status
+	case errors.As(err, &usage):
 		status = session.ExitUsage
 		if name == mnName {
 			prefix += "error: " // as optparse says it

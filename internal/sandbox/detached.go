@@ -192,7 +192,7 @@ func keeperMain(args []string) error {
 		}
 	}
 	// Its end is that of the network, or SIGTERM.
-	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGPIPE)
+	withstandSignals()
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, unix.SIGTERM)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -246,4 +246,3 @@ func keeperMain(args []string) error {
 		}
 	}
 }
-

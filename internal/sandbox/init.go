@@ -222,20 +222,24 @@ func startEngine(name, dir, mode string, listener *os.File) (pid int, err error)
 	return cmd.Process.Pid, nil
 }
 
-// environ is the environment with the directories of system programs in PATH, which an
-// ordinary user's often lacks.
-func environ() []string {
-	path := os.Getenv("PATH")
+// SystemPath adds the directories of system programs, which an ordinary user's PATH often
+// lacks, to the end of path.
+func SystemPath(path string) string {
 	for _, d := range []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"} {
 		if !strings.Contains(":"+path+":", ":"+d+":") {
 			path = strings.TrimPrefix(path+":"+d, ":")
 		}
 	}
+	return path
+}
+
+// environ is the environment with the directories of system programs in PATH.
+func environ() []string {
 	var env []string
 	for _, e := range os.Environ() {
 		if !strings.HasPrefix(e, "PATH=") {
 			env = append(env, e)
 		}
 	}
-	return append(env, "PATH="+path)
+	return append(env, "PATH="+SystemPath(os.Getenv("PATH")))
 }

@@ -20,6 +20,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -85,6 +86,7 @@ func engineMain(args []string, engine func(Inside) error) error {
 	if len(args) != 3 {
 		return fmt.Errorf("started by hand; run weft instead")
 	}
+	withstandSignals()
 	f := os.NewFile(fdListener, "api")
 	l, err := net.FileListener(f)
 	if err != nil {
@@ -100,6 +102,14 @@ func engineMain(args []string, engine func(Inside) error) error {
 		Name: args[0], Dir: args[1], Rootless: args[2] == "rootless",
 		Listener: l, Broker: b,
 	})
+}
+
+// withstandSignals lets signals that a terminal or its end causes pass without effect on this
+// process. It catches rather than ignores them, because what is ignored, by this process or
+// by who started it (nohup, the background jobs of scripts), is ignored by all programs that
+// it starts, who want their Ctrl-C.
+func withstandSignals() {
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGPIPE)
 }
 
 // tail returns the last n lines of what r holds.

@@ -1,0 +1,96 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+
+	"weft/internal/ns"
+	"weft/internal/sandbox"
+	"weft/node"
+)
+
+// An ExecRequest asks to run a program on a node, beside its shell.
+type ExecRequest struct {
+	// Node is a host, switch or controller; empty for where Open vSwitch runs.
+	Node string `json:"node"`
+	// Argv is the program and its arguments.
+	Argv []string `json:"argv"`
+	// Env is the environment, NAME=VALUE. The network adds what makes Open vSwitch's tools
+	// find it, and WEFT_NETWORK.
+	Env []string `json:"env,omitempty"`
+	// Dir is the working directory; empty: /.
+	Dir string `json:"dir,omitempty"`
+	// Terminal says that standard input is a terminal, which becomes the program's own.
+	Terminal bool `json:"terminal,omitempty"`
+}
+
+// ErrNoNode is matched by errors about a node that there is not.
+var ErrNoNode = errors.New("no node")
+
+// Exec starts a program on a node with files as its standard input, output and error. Why it
+// cannot be started is a *node.StartError. The program ends with its node.
+func (n *Network) Exec(r ExecRequest, files [3]*os.File) (*node.Task, error) {
+	if len(r.Argv) == 0 || r.Argv[0] == "" {
+		return nil, errors.New("no program to run")
+	}
+	place, err := n.place(r.Node)
+	if err != nil {
+		return nil, err
+	}
+	p := node.Program{Argv: r.Argv, Env: append(withSystemPath(r.Env), n.programEnv()...), Dir: r.Dir, Files: files, Terminal: r.Terminal}
+	task, err := p.Start(place)
+	if err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	n.tasks[task] = r.Node
+	n.mu.Unlock()
+	go func() {
+		<-task.Done()
+		n.mu.Lock()
+		delete(n.tasks, task)
+		n.mu.Unlock()
+	}()
+	return task, nil
+}
+
+// place returns where a node's programs run: that of switches, controllers and "" is the
+// fabric.
+func (n *Network) place(name string) (*ns.Place, error) {
+	n.mu.Lock()
+	host, plan := n.hosts[name], n.plan
+	n.mu.Unlock()
+	switch {
+	case host != nil:
+		return host.Place()
+	case name != "" && plan.Switch(name) == nil && plan.Controller(name) == nil:
+		return nil, fmt.Errorf("%w is called %q", ErrNoNode, name)
+	}
+	return &ns.Place{Net: n.fabric}, nil
+}
+
+// endTasks kills what was started with Exec on a node.
+func (n *Network) endTasks(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for t, on := range n.tasks {
+		if on == name {
+			t.Signal(syscall.SIGKILL)
+		}
+	}
+}
+
+// withSystemPath returns a copy of an environment whose PATH has the directories of system
+// programs, which an ordinary user's often lacks.
+func withSystemPath(env []string) []string {
+	path := ""
+	for _, e := range env {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok {
+			path = v
+		}
+	}
+	return append(append([]string(nil), env...), "PATH="+sandbox.SystemPath(path))
+}
