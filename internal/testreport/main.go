@@ -105,7 +105,9 @@ func text(in io.Reader, out io.Writer) error {
 				fmt.Fprint(out, e.Output)
 				return
 			}
-			output[this] += e.Output
+			if !strings.HasPrefix(e.Output, "=== ") { // progress
+				output[this] += e.Output
+			}
 		case "build-output":
 			fmt.Fprint(out, e.Output)
 		case "pass", "skip":
@@ -202,13 +204,19 @@ func table(files []string, out io.Writer) error {
 // where is what testing puts before a message.
 var where = regexp.MustCompile(`^\s*\S+\.go:\d+: `)
 
-// reason returns what a skipped test said, in one line.
+// reason returns what a skipped test said last, in one line.
 func reason(output string) string {
 	var said []string
 	for line := range strings.Lines(output) {
-		line = strings.TrimSpace(where.ReplaceAllString(line, ""))
-		if line != "" && !strings.HasPrefix(line, "=== ") && !strings.HasPrefix(line, "--- ") {
-			said = append(said, line)
+		if strings.HasPrefix(line, "=== ") || strings.HasPrefix(strings.TrimSpace(line), "--- ") {
+			continue
+		}
+		text := where.ReplaceAllString(line, "")
+		if text != line {
+			said = nil
+		}
+		if text = strings.TrimSpace(text); text != "" {
+			said = append(said, text)
 		}
 	}
 	return strings.Join(said, "; ")

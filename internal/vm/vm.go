@@ -131,11 +131,17 @@ func (m Machine) checked() (Machine, error) {
 		if err == nil {
 			real, err = filepath.EvalSymlinks(real)
 		}
-		if info, e := os.Stat(real); err == nil && (e != nil || !info.IsDir()) {
-			err = fmt.Errorf("%s is not a directory", dir)
+		var info os.FileInfo
+		if err == nil {
+			info, err = os.Stat(real)
 		}
-		if strings.Contains(real, ",") {
-			err = fmt.Errorf("%s: qemu takes no directory with a comma in its name", dir)
+		switch {
+		case err != nil:
+			err = fmt.Errorf("writable directory %s: %w", dir, err)
+		case !info.IsDir():
+			err = fmt.Errorf("writable directory %s: it is not a directory", dir)
+		case strings.Contains(real, ","):
+			err = fmt.Errorf("writable directory %s: qemu takes no comma in its name", dir)
 		}
 		errs = append(errs, err)
 		m.Writable[i] = real
