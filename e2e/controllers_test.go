@@ -166,7 +166,7 @@ func TestOSKen(t *testing.T) {
 func osKen(t *testing.T) string {
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		skip(t, err.Error())
+		t.Skip(err.Error())
 	}
 	venv := filepath.Join(cache, "weft-e2e", "os-ken")
 	python := filepath.Join(venv, "bin", "python")
@@ -178,7 +178,7 @@ func osKen(t *testing.T) string {
 			cmd = exec.Command("nsenter", append([]string{"-t", first, "-n"}, cmd.Args...)...)
 		}
 		if out, err := cmd.CombinedOutput(); err != nil {
-			skip(t, "os-ken cannot be installed by pip: "+lastLine(string(out)))
+			t.Skip("os-ken cannot be installed by pip: " + lastLine(string(out)))
 		}
 	}
 	return filepath.Join(venv, "bin")
@@ -193,7 +193,7 @@ func lastLine(text string) string {
 func freePort(t *testing.T, address string) string {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		skip(t, "no "+address+": "+err.Error())
+		t.Skip("no " + address + ": " + err.Error())
 	}
 	defer l.Close()
 	_, port, err := net.SplitHostPort(l.Addr().String())

@@ -13,7 +13,7 @@ import (
 func needKernelDatapath(t *testing.T) {
 	t.Helper()
 	if _, err := netlink.GenlFamilyGet("ovs_datapath"); err != nil {
-		skip(t, "this kernel has no openvswitch module")
+		t.Skip("this kernel has no openvswitch module")
 	}
 }
 

@@ -66,7 +66,7 @@ func TestKinds(t *testing.T) {
 		t.Parallel()
 		u, err := withSubIDs()
 		if err != nil {
-			skip(t, err.Error())
+			t.Skip(err.Error())
 		}
 		weft(t, u, 0, "--topo", "tree,2,2", "--test", "pingall")
 	})

@@ -14,7 +14,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"sort"
 	"strings"
 	"sync"
 	"syscall"
@@ -37,9 +36,8 @@ type suite struct {
 	dir  string // world-readable
 	weft string // the program
 
-	mu      sync.Mutex
-	runs    int
-	skipped []string
+	mu   sync.Mutex
+	runs int
 }
 
 var shared suite
@@ -84,7 +82,6 @@ func live(m *testing.M) int {
 		fmt.Printf("left on the machine after all tests:\n  %s\n", strings.Join(left, "\n  "))
 		code = 1
 	}
-	shared.printSkipped()
 	return code
 }
 
@@ -131,29 +128,12 @@ func ownMachine() error {
 	return nil
 }
 
-// skip ends a test for want of something that it names, and remembers it.
-func skip(t *testing.T, why string) {
-	t.Helper()
-	shared.mu.Lock()
-	shared.skipped = append(shared.skipped, fmt.Sprintf("  %-40s %s", t.Name(), why))
-	shared.mu.Unlock()
-	t.Skip(why)
-}
-
 // need skips the test unless all programs are installed.
 func need(t *testing.T, programs ...string) {
 	t.Helper()
 	for _, p := range programs {
 		if _, err := exec.LookPath(p); err != nil {
-			skip(t, "no "+p+" installed")
+			t.Skip("no " + p + " installed")
 		}
 	}
-}
-
-func (s *suite) printSkipped() {
-	if len(s.skipped) == 0 {
-		return
-	}
-	sort.Strings(s.skipped)
-	fmt.Printf("not tested here:\n%s\n", strings.Join(s.skipped, "\n"))
 }

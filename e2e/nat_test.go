@@ -18,7 +18,7 @@ func onInternet(t *testing.T, u user, hide, input string, command ...string) (st
 	t.Helper()
 	for _, p := range []string{"ip", "nft", "setpriv", "nsenter", "unshare"} {
 		if _, err := exec.LookPath(p); err != nil {
-			skip(t, p+" is not installed")
+			t.Skip(p + " is not installed")
 		}
 	}
 	dir, err := os.MkdirTemp(shared.dir, "nat")
@@ -67,7 +67,7 @@ func TestNAT(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			if _, err := exec.LookPath(c.program); err != nil {
-				skip(t, c.program+" is not installed")
+				t.Skip(c.program + " is not installed")
 			}
 			text, code := onInternet(t, c.user, c.hide, out, shared.weft, "--name", "nat"+c.name, "--nat")
 			if code != 0 || strings.Count(text, "1 received") != 2 {

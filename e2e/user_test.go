@@ -50,7 +50,7 @@ func ordinary() user {
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		skip(t, "the tests do not run as root")
+		t.Skip("the tests do not run as root")
 	}
 }
 
