@@ -1,0 +1,342 @@
+package manager
+
+import (
+	"math/bits"
+	"slices"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+func fold(a, b uint64) uint64 {
+	hi, lo := bits.Mul64(a, b)
+	return hi ^ lo
+}
+
+// A Match says which packets a flow is for: those of which the key, masked, equals Key.
+type Match struct{ Key, Mask Key }
+
+// A Flow is an entry of the flow director.
+type Flow struct {
+	Match
+	Priority uint16
+	Cookie   uint64
+	// Idle and Hard are timeouts (OpenFlow 1.3, section 5.5): without a packet, and after
+	// Added; 0 for none.
+	Idle, Hard time.Duration
+	Verdict    Verdict
+	Added      time.Duration // on the manager's clock
+	FlowUse
+}
+
+// FlowUse counts a flow's packets.
+type FlowUse struct {
+	Packets, Bytes uint64
+	Used           time.Duration // when the last came
+}
+
+// noFlow is the index of no flow.
+const noFlow = -1
+
+// A flowTable finds the flow of the highest priority that matches a key: one hash table for
+// each mask (tuple space search), tables with the highest priorities first. Its methods are
+// for one goroutine.
+//
+// Of a million flows hardly any is in a cache. So what a look-up touches is small and on huge
+// pages, and a burst of look-ups waits for its cache misses together.
+type flowTable struct {
+	tables []*maskTable
+	flows  []Flow    // by index
+	keys   []Key     // by index: what look-ups compare
+	use    []FlowUse // by index; priority beside it for look-ups
+	prio   []uint16
+	free   []int32
+	count  int
+	limit  int
+}
+
+type maskTable struct {
+	mask  Key
+	exact bool   // the mask keeps all
+	top   uint16 // no flow has a higher priority
+	slots []flowSlot
+	shift uint8
+	count int
+	// more has the flows of equal match and lower priority than that of the slot.
+	more map[int32][]int32
+}
+
+// A flowSlot is a place of open addressing. The tag, a part of the hash, spares most looks
+// at flows that do not match; 0 for an empty slot.
+type flowSlot struct {
+	tag  uint32
+	flow int32
+}
+
+func newFlowTable(limit int) *flowTable { return &flowTable{limit: limit} }
+
+// burst bounds how many keys are looked up at once.
+const burst = 64
+
+// lookup finds the indices of the flows of keys, noFlow for a miss.
+func (t *flowTable) lookup(keys []Key, found []int32) {
+	keys = keys[:min(len(keys), burst)]
+	found = found[:len(keys)]
+	for i := range found {
+		found[i] = noFlow
+	}
+	var hashes [burst]uint64
+	var hint uint64
+	for _, m := range t.tables {
+		for i := range keys {
+			if m.exact {
+				hashes[i] = keys[i].hash()
+			} else {
+				masked := keys[i].and(&m.mask)
+				hashes[i] = masked.hash()
+			}
+		}
+		// Two passes that only touch memory, so that the third does not wait.
+		for i := range keys {
+			hint += uint64(m.slots[hashes[i]>>m.shift].flow)
+		}
+		for i := range keys {
+			if s := m.slots[hashes[i]>>m.shift]; s.tag != 0 {
+				hint += t.keys[s.flow][0]
+			}
+		}
+		for i := range keys {
+			if f := found[i]; f != noFlow && t.prio[f] >= m.top {
+				continue
+			}
+			if f := t.find(m, &keys[i], hashes[i]); f != noFlow && (found[i] == noFlow || t.prio[f] > t.prio[found[i]]) {
+				found[i] = f
+			}
+		}
+	}
+	keep(hint)
+}
+
+//go:noinline
+func keep(uint64) {}
+
+func tagOf(hash uint64) uint32 { return uint32(hash) | 1 }
+
+func (t *flowTable) find(m *maskTable, k *Key, hash uint64) int32 {
+	wrap, tag := uint64(len(m.slots)-1), tagOf(hash)
+	for at := hash >> m.shift; ; at = (at + 1) & wrap {
+		s := m.slots[at&wrap]
+		if s.tag == 0 {
+			return noFlow
+		}
+		if s.tag == tag && (m.exact && *k == t.keys[s.flow] || !m.exact && k.and(&m.mask) == t.keys[s.flow]) {
+			return s.flow
+		}
+	}
+}
+
+// add puts a flow in, in the place of one of equal match and priority, and returns its
+// index; noFlow if there is no room.
+func (t *flowTable) add(f Flow) int32 {
+	f.Key = f.Key.and(&f.Mask)
+	i := slices.IndexFunc(t.tables, func(m *maskTable) bool { return m.mask == f.Mask })
+	var m *maskTable
+	hash, first := f.Key.hash(), int32(noFlow)
+	if i >= 0 {
+		m = t.tables[i]
+		first = t.find(m, &f.Key, hash)
+	}
+	if first != noFlow {
+		for _, o := range append([]int32{first}, m.more[first]...) {
+			if t.flows[o].Priority == f.Priority {
+				t.set(o, f)
+				return o
+			}
+		}
+	}
+	if t.count >= t.limit {
+		return noFlow
+	}
+	if m == nil {
+		m = &maskTable{mask: f.Mask, exact: f.Mask == allOnes(), more: map[int32][]int32{}}
+		m.resize(t, 16)
+		t.tables = append(t.tables, m)
+	}
+	n := t.allocate()
+	t.set(n, f)
+	t.count++
+	if first != noFlow {
+		t.rank(m, first, append([]int32{first, n}, m.more[first]...))
+	} else {
+		if 4*(m.count+1) > 3*len(m.slots) {
+			m.resize(t, 2*len(m.slots))
+		}
+		m.insert(n, hash)
+		m.count++
+	}
+	m.top = max(m.top, f.Priority)
+	slices.SortStableFunc(t.tables, func(a, b *maskTable) int { return int(b.top) - int(a.top) })
+	return n
+}
+
+func (t *flowTable) set(n int32, f Flow) {
+	t.flows[n], t.keys[n], t.use[n], t.prio[n] = f, f.Key, f.FlowUse, f.Priority
+}
+
+// allocate returns a free index.
+func (t *flowTable) allocate() int32 {
+	if n := len(t.free); n > 0 {
+		i := t.free[n-1]
+		t.free = t.free[:n-1]
+		return i
+	}
+	if n := len(t.keys); n == cap(t.keys) {
+		size := max(64, 2*n)
+		keys, use, prio := hugeSlice[Key](size), hugeSlice[FlowUse](size), hugeSlice[uint16](size)
+		copy(keys, t.keys)
+		copy(use, t.use)
+		copy(prio, t.prio)
+		freeHuge(t.keys)
+		freeHuge(t.use)
+		freeHuge(t.prio)
+		t.keys, t.use, t.prio = keys[:n], use[:n], prio[:n]
+	}
+	n := len(t.keys)
+	t.keys, t.use, t.prio = t.keys[:n+1], t.use[:n+1], t.prio[:n+1]
+	t.flows = append(t.flows, Flow{})
+	return int32(n)
+}
+
+// rank puts the flows of one match in the order of their priorities: the first into the
+// slot that was old's.
+func (t *flowTable) rank(m *maskTable, old int32, list []int32) {
+	slices.SortFunc(list, func(a, b int32) int { return int(t.prio[b]) - int(t.prio[a]) })
+	delete(m.more, old)
+	m.slots[m.slotOf(t, old)].flow = list[0]
+	if len(list) > 1 {
+		m.more[list[0]] = list[1:]
+	}
+}
+
+// slotOf returns the slot of a flow that has one.
+func (m *maskTable) slotOf(t *flowTable, flow int32) uint64 {
+	at := t.keys[flow].hash() >> m.shift
+	for m.slots[at].flow != flow || m.slots[at].tag == 0 {
+		at = (at + 1) & uint64(len(m.slots)-1)
+	}
+	return at
+}
+
+func (m *maskTable) insert(flow int32, hash uint64) {
+	at := hash >> m.shift
+	for m.slots[at].tag != 0 {
+		at = (at + 1) & uint64(len(m.slots)-1)
+	}
+	m.slots[at] = flowSlot{tagOf(hash), flow}
+}
+
+func (m *maskTable) resize(t *flowTable, n int) {
+	old := m.slots
+	m.slots, m.shift = hugeSlice[flowSlot](n), uint8(64-bits.TrailingZeros(uint(n)))
+	for _, s := range old {
+		if s.tag != 0 {
+			m.insert(s.flow, t.keys[s.flow].hash())
+		}
+	}
+	freeHuge(old)
+}
+
+// each calls f for every flow.
+func (t *flowTable) each(f func(int32, *Flow)) {
+	for _, m := range t.tables {
+		for _, s := range m.slots {
+			if s.tag == 0 {
+				continue
+			}
+			for _, n := range append([]int32{s.flow}, m.more[s.flow]...) {
+				t.flows[n].FlowUse = t.use[n]
+				f(n, &t.flows[n])
+			}
+		}
+	}
+}
+
+// remove deletes the flows for which gone is true and returns them.
+func (t *flowTable) remove(gone func(*Flow) bool) (removed []Flow) {
+	var dead []int32
+	t.each(func(n int32, f *Flow) {
+		if gone(f) {
+			dead = append(dead, n)
+			removed = append(removed, *f)
+		}
+	})
+	for _, n := range dead {
+		i := slices.IndexFunc(t.tables, func(m *maskTable) bool { return m.mask == t.flows[n].Mask })
+		m := t.tables[i]
+		if t.take(m, n); m.count == 0 {
+			freeHuge(m.slots)
+			t.tables = slices.Delete(t.tables, i, i+1)
+		}
+		t.flows[n] = Flow{}
+		t.free = append(t.free, n)
+		t.count--
+	}
+	return removed
+}
+
+// take takes a flow out of its table. The table's top may then be too high, which costs a
+// look-up but is not wrong.
+func (t *flowTable) take(m *maskTable, flow int32) {
+	first := t.find(m, &t.flows[flow].Key, t.flows[flow].Key.hash())
+	if more := m.more[first]; len(more) > 0 {
+		all := append([]int32{first}, more...)
+		t.rank(m, first, slices.DeleteFunc(all, func(o int32) bool { return o == flow }))
+		return
+	}
+	m.count--
+	wrap := uint64(len(m.slots) - 1)
+	hole := m.slotOf(t, flow)
+	// Close the gap, so that no search ends too early (Knuth, volume 3, algorithm 6.4R).
+	for at := (hole + 1) & wrap; m.slots[at].tag != 0; at = (at + 1) & wrap {
+		if home := t.keys[m.slots[at].flow].hash() >> m.shift; (at-home)&wrap >= (at-hole)&wrap {
+			m.slots[hole], hole = m.slots[at], at
+		}
+	}
+	m.slots[hole] = flowSlot{}
+}
+
+func allOnes() (k Key) {
+	for i := range k {
+		k[i] = ^uint64(0)
+	}
+	return k
+}
+
+const hugeFrom = 1 << 20 // bytes
+
+// hugeSlice makes a slice of values without pointers, if it is large on huge pages where the
+// kernel has them: each page less is a miss less.
+func hugeSlice[T any](n int) []T {
+	var v T
+	size := n * int(unsafe.Sizeof(v))
+	if size < hugeFrom {
+		return make([]T, n)
+	}
+	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		return make([]T, n)
+	}
+	unix.Madvise(mem, unix.MADV_HUGEPAGE) // refused: slower
+	return unsafe.Slice((*T)(unsafe.Pointer(&mem[0])), n)
+}
+
+// freeHuge gives memory of hugeSlice back.
+func freeHuge[T any](s []T) {
+	s = s[:cap(s)]
+	var v T
+	if size := len(s) * int(unsafe.Sizeof(v)); size >= hugeFrom {
+		// Memory of make, if Mmap failed, is no mapping of x/sys/unix's: then nothing happens.
+		unix.Munmap(unsafe.Slice((*byte)(unsafe.Pointer(&s[0])), size))
+	}
+}

@@ -1,0 +1,162 @@
+package manager
+
+import (
+	"encoding/binary"
+	"net/netip"
+)
+
+// A Key is what the flow director knows of a packet, OpenFlow's fields in fixed places: as
+// words, so that masking and comparing are a few instructions.
+//
+//	0: destination MAC, input port      1: source MAC, Ethernet type
+//	2, 3: source address                4, 5: destination address
+//	6: VLAN (with present bit), ports   7: IP protocol, DSCP, IP version
+type Key [8]uint64
+
+// VLANPresent is the bit of Key's VLAN that tells a packet of VLAN 0 from an untagged one
+// (OpenFlow 1.3, OFPVID_PRESENT).
+const VLANPresent = 0x1000
+
+const (
+	typeIPv4 = 0x0800
+	typeARP  = 0x0806
+	typeVLAN = 0x8100
+	typeQinQ = 0x88a8
+	typeIPv6 = 0x86dd
+)
+
+// parseKey reads the key of an Ethernet frame. Fields that the frame has not are zero. Of a
+// fragment that is not the first the ports are zero too.
+func parseKey(k *Key, frame []byte, port uint16) {
+	*k = Key{}
+	if len(frame) < 14 {
+		k[0] = uint64(port)
+		return
+	}
+	k[0] = uint64(binary.BigEndian.Uint32(frame))<<32 | uint64(binary.BigEndian.Uint16(frame[4:]))<<16 | uint64(port)
+	kind := binary.BigEndian.Uint16(frame[12:])
+	src := uint64(binary.BigEndian.Uint32(frame[6:]))<<32 | uint64(binary.BigEndian.Uint16(frame[10:]))<<16
+	p := frame[14:]
+	for depth := 0; (kind == typeVLAN || kind == typeQinQ) && len(p) >= 4 && depth < 2; depth++ {
+		if depth == 0 {
+			k[6] = uint64(binary.BigEndian.Uint16(p)&0xfff|VLANPresent) << 48
+		}
+		kind = binary.BigEndian.Uint16(p[2:])
+		p = p[4:]
+	}
+	k[1] = src | uint64(kind)
+	switch kind {
+	case typeIPv4:
+		parseIPv4(k, p)
+	case typeIPv6:
+		parseIPv6(k, p)
+	case typeARP:
+		if len(p) >= 28 { // RFC 826; the operation as the protocol, as OpenFlow 1.0 has it
+			k[3] = uint64(binary.BigEndian.Uint32(p[14:]))
+			k[5] = uint64(binary.BigEndian.Uint32(p[24:]))
+			k[7] = uint64(p[7]) << 56
+		}
+	}
+}
+
+func parseIPv4(k *Key, p []byte) {
+	if len(p) < 20 {
+		return
+	}
+	header := int(p[0]&15) * 4
+	k[3] = uint64(binary.BigEndian.Uint32(p[12:]))
+	k[5] = uint64(binary.BigEndian.Uint32(p[16:]))
+	k[7] = uint64(p[9])<<56 | uint64(p[1]>>2)<<48 | 4<<40
+	if fragment := binary.BigEndian.Uint16(p[6:]) & 0x1fff; fragment == 0 && header >= 20 && len(p) > header {
+		parsePorts(k, p[9], p[header:])
+	}
+}
+
+func parseIPv6(k *Key, p []byte) {
+	if len(p) < 40 {
+		return
+	}
+	k[2], k[3] = binary.BigEndian.Uint64(p[8:]), binary.BigEndian.Uint64(p[16:])
+	k[4], k[5] = binary.BigEndian.Uint64(p[24:]), binary.BigEndian.Uint64(p[32:])
+	next, class := p[6], (p[0]<<4|p[1]>>4)>>2
+	p = p[40:]
+	// Extension headers (RFC 8200, section 4): a few at the most.
+	for range 8 {
+		switch next {
+		case 0, 43, 60: // hop-by-hop, routing, destination
+			if len(p) < 8 || len(p) < 8+int(p[1])*8 {
+				p = nil
+				break
+			}
+			next, p = p[0], p[8+int(p[1])*8:]
+			continue
+		case 44: // fragment
+			if len(p) < 8 {
+				p = nil
+				break
+			}
+			first := binary.BigEndian.Uint16(p[2:])>>3 == 0
+			next = p[0]
+			if p = p[8:]; !first {
+				p = nil
+			}
+			continue
+		}
+		break
+	}
+	k[7] = uint64(next)<<56 | uint64(class)<<48 | 6<<40
+	parsePorts(k, next, p)
+}
+
+// parsePorts reads the ports of TCP, UDP and SCTP, and type and code of ICMP, as OpenFlow
+// does.
+func parsePorts(k *Key, protocol uint8, p []byte) {
+	switch protocol {
+	case 6, 17, 132:
+		if len(p) >= 4 {
+			k[6] |= uint64(binary.BigEndian.Uint32(p)) << 16
+		}
+	case 1, 58:
+		if len(p) >= 2 {
+			k[6] |= uint64(p[0])<<32 | uint64(p[1])<<16
+		}
+	}
+}
+
+// hash mixes a key into a number of which every bit depends on every field. It is the
+// multiply-and-fold of wyhash.
+func (k *Key) hash() uint64 {
+	const m0, m1 = 0xa0761d6478bd642f, 0xe7037ed1a0b428db
+	h := fold(k[0]^m0, k[1]^m1)
+	h = fold(k[2]^h, k[3]^m0)
+	h = fold(k[4]^h, k[5]^m1)
+	return fold(k[6]^h^m0, k[7]^m1)
+}
+
+// flowHash is the same for all packets of a flow: it leaves out what differs between hops.
+func (k *Key) flowHash() uint32 {
+	flow := Key{2: k[2], 3: k[3], 4: k[4], 5: k[5], 6: k[6] & (1<<48 - 1), 7: k[7] & (0xff << 56)}
+	if flow[7] == 0 && flow[3] == 0 && flow[5] == 0 {
+		flow[0], flow[1] = k[0]&^0xffff, k[1]
+	}
+	return uint32(flow.hash() >> 32)
+}
+
+// and returns the fields of k that a mask keeps.
+func (k *Key) and(mask *Key) (masked Key) {
+	for i := range k {
+		masked[i] = k[i] & mask[i]
+	}
+	return masked
+}
+
+// address puts an address into the two words of a key.
+func (k *Key) address(at int, a netip.Addr) {
+	if a.Is4() {
+		b := a.As4()
+		k[at], k[at+1] = 0, uint64(binary.BigEndian.Uint32(b[:]))
+		return
+	}
+	b := a.As16()
+	k[at], k[at+1] = binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])
+}

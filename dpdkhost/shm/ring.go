@@ -1,0 +1,243 @@
+package shm
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Ring carries descriptors from one producer to one consumer, which may be in different
+// processes. What the other side may write is read once and checked: whatever a hostile
+// peer puts there, nobody leaves the ring's memory.
+//
+//	producer: Push … Publish, Wake        consumer: Peek … Release, or Wait
+type Ring struct {
+	shared *ringHead
+	slots  []Desc
+	mask   uint32
+	// Each side's own copy of its index, and its last look at the other's.
+	head, tail uint32
+}
+
+// ringHead is what both sides see; each field on a cache line of its own (two, because
+// processors fetch pairs).
+type ringHead struct {
+	tail  atomic.Uint32 // next slot that the producer fills
+	_     [124]byte
+	head  atomic.Uint32 // next slot that the consumer reads
+	_     [124]byte
+	sleep atomic.Uint32 // the consumer sleeps on it (futex(2)) while it is 1
+	_     [124]byte
+}
+
+// ringBytes is the room of a ring of n slots.
+func ringBytes(n int) int { return int(unsafe.Sizeof(ringHead{})) + n*descSize }
+
+// ringAt lays a ring of n slots over memory, n a power of two.
+func ringAt(mem []byte, n int) *Ring {
+	head := (*ringHead)(unsafe.Pointer(&mem[0]))
+	first := (*Desc)(unsafe.Pointer(&mem[unsafe.Sizeof(ringHead{})]))
+	r := &Ring{shared: head, slots: unsafe.Slice(first, n), mask: uint32(n - 1)}
+	r.head, r.tail = head.head.Load(), head.tail.Load()
+	return r
+}
+
+// Len returns how many descriptors wait.
+func (r *Ring) Len() int { return int(min(r.shared.tail.Load()-r.shared.head.Load(), r.mask+1)) }
+
+// Cap returns how many fit.
+func (r *Ring) Cap() int { return len(r.slots) }
+
+// Free returns how many slots the producer may fill now.
+func (r *Ring) Free() int {
+	used := r.tail - r.shared.head.Load()
+	if used > r.mask+1 {
+		return 0 // the other side lies
+	}
+	return int(r.mask + 1 - used)
+}
+
+// Push puts descriptors into the ring and returns how many fitted. The consumer sees them
+// after Publish.
+func (r *Ring) Push(list []Desc) int {
+	n := min(len(list), r.Free())
+	at := r.tail & r.mask
+	first := copy(r.slots[at:], list[:n])
+	copy(r.slots, list[first:n])
+	r.tail += uint32(n)
+	return n
+}
+
+// Publish shows the consumer what was pushed.
+func (r *Ring) Publish() { r.shared.tail.Store(r.tail) }
+
+// Wake wakes the consumer if it sleeps. Call it late, after other work: on a shared processor
+// the consumer would push the producer aside.
+func (r *Ring) Wake() {
+	if r.shared.sleep.Load() != 0 && r.shared.sleep.Swap(0) != 0 {
+		futexWake(&r.shared.sleep)
+	}
+}
+
+// Pop copies descriptors out of the ring and returns how many.
+func (r *Ring) Pop(list []Desc) int {
+	ready := r.shared.tail.Load() - r.head
+	if ready > r.mask+1 {
+		// No honest producer is a ring ahead: skip what it claims.
+		r.head = r.shared.tail.Load()
+		r.shared.head.Store(r.head)
+		return 0
+	}
+	n := min(len(list), int(ready))
+	if n == 0 {
+		return 0
+	}
+	at := r.head & r.mask
+	first := copy(list[:n], r.slots[at:])
+	copy(list[first:n], r.slots)
+	r.head += uint32(n)
+	r.shared.head.Store(r.head)
+	return n
+}
+
+// Empty reports whether the consumer has nothing to read.
+func (r *Ring) Empty() bool { return r.shared.tail.Load() == r.head }
+
+// Wait sleeps until the producer wakes the consumer or the timeout (nanoseconds; below zero
+// for none) is over. It returns at once if there is something to read.
+func (r *Ring) Wait(timeout int64) {
+	r.shared.sleep.Store(1)
+	if !r.Empty() {
+		r.shared.sleep.Store(0)
+		return
+	}
+	futexWait(&r.shared.sleep, 1, timeout)
+	r.shared.sleep.Store(0)
+}
+
+func futexWake(word *atomic.Uint32) {
+	const futexWake = 1 // not private: the other side is another process
+	unix.RawSyscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWake, 1, 0, 0, 0)
+}
+
+// futexWait blocks the thread, and gives its processor to other goroutines.
+func futexWait(word *atomic.Uint32, is uint32, timeout int64) {
+	const futexWait = 0
+	var ts *unix.Timespec
+	if timeout >= 0 {
+		t := unix.NsecToTimespec(timeout)
+		ts = &t
+	}
+	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWait, uintptr(is), uintptr(unsafe.Pointer(ts)), 0, 0)
+}
+
+// A Pair is the two rings of an NF, in one file.
+type Pair struct {
+	file *os.File
+	data []byte
+	// Receive carries packets to the NF, Transmit from it.
+	Receive, Transmit *Ring
+}
+
+// maxSlots bounds a ring.
+const maxSlots = 1 << 20
+
+// NewPair makes the rings of an NF, each with so many slots, a power of two.
+func NewPair(slots int) (*Pair, error) {
+	if slots < 2 || slots > maxSlots || slots&(slots-1) != 0 {
+		return nil, fmt.Errorf("a ring of %d slots: write a power of two from 2 to %d", slots, maxSlots)
+	}
+	f, data, err := anonymous("weft-rings", 2*ringBytes(slots), 0)
+	if err != nil {
+		return nil, fmt.Errorf("rings: %w", err)
+	}
+	return pairOf(f, data), nil
+}
+
+// OpenPair maps the rings that the manager made.
+func OpenPair(f *os.File) (*Pair, error) {
+	data, err := mapFile(f, unix.PROT_READ|unix.PROT_WRITE)
+	if err != nil {
+		return nil, fmt.Errorf("rings: %w", err)
+	}
+	return pairOf(f, data), nil
+}
+
+func pairOf(f *os.File, data []byte) *Pair {
+	half := len(data) / 2
+	slots := (half - int(unsafe.Sizeof(ringHead{}))) / descSize
+	return &Pair{f, data, ringAt(data[:half], slots), ringAt(data[half:], slots)}
+}
+
+// File returns the rings' file, to hand to the NF.
+func (p *Pair) File() *os.File { return p.file }
+
+// Close unmaps the rings and closes their file.
+func (p *Pair) Close() error {
+	err := unix.Munmap(p.data)
+	if cerr := p.file.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// A Bell wakes one thread that has many rings to read, and files to poll: whoever publishes on
+// one rings it. Its word says whether the thread sleeps; an eventfd(2) wakes it.
+type Bell struct {
+	file, event *os.File
+	data        []byte
+	word        *atomic.Uint32
+}
+
+// NewBell makes a bell.
+func NewBell() (*Bell, error) {
+	f, data, err := anonymous("weft-bell", unix.Getpagesize(), 0)
+	if err != nil {
+		return nil, fmt.Errorf("doorbell: %w", err)
+	}
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("doorbell: %w", err)
+	}
+	return &Bell{f, os.NewFile(uintptr(fd), "weft-bell"), data, (*atomic.Uint32)(unsafe.Pointer(&data[0]))}, nil
+}
+
+// OpenBell maps a bell of another process.
+func OpenBell(word, event *os.File) (*Bell, error) {
+	data, err := mapFile(word, unix.PROT_READ|unix.PROT_WRITE)
+	if err != nil {
+		return nil, fmt.Errorf("doorbell: %w", err)
+	}
+	return &Bell{word, event, data, (*atomic.Uint32)(unsafe.Pointer(&data[0]))}, nil
+}
+
+// Files returns the files of the bell, to hand to another process and to OpenBell.
+func (b *Bell) Files() (word, event *os.File) { return b.file, b.event }
+
+// Ring wakes the sleeper, if it sleeps.
+func (b *Bell) Ring() {
+	if b.word.Load() != 0 && b.word.Swap(0) != 0 {
+		one := [8]byte{1}
+		unix.RawSyscall(unix.SYS_WRITE, b.event.Fd(), uintptr(unsafe.Pointer(&one)), 8)
+	}
+}
+
+// Sleep says that the thread is about to wait for the bell's event file. If it finds work
+// after that, or has waited, it says Awake.
+func (b *Bell) Sleep() { b.word.Store(1) }
+
+// Awake takes Sleep back and empties the event file.
+func (b *Bell) Awake() {
+	b.word.Store(0)
+	var count [8]byte
+	unix.Read(int(b.event.Fd()), count[:])
+}
+
+// Close unmaps the bell and closes its files.
+func (b *Bell) Close() error {
+	return errors.Join(unix.Munmap(b.data), b.file.Close(), b.event.Close())
+}
