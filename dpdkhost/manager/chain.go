@@ -1,0 +1,198 @@
+package manager
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"weft/dpdkhost/shm"
+)
+
+// A Chain is the services that packets pass, one after the other, and the port by which they
+// leave; without one the last service says where they go.
+type Chain struct {
+	Name     string   `json:"name"`
+	Services []uint16 `json:"services"`
+	Out      uint16   `json:"out,omitempty"`
+}
+
+// MaxChain bounds a chain's length.
+const MaxChain = 64
+
+// DefaultChain is the name of the chain of packets that no flow is for.
+const DefaultChain = "default"
+
+// A chain never changes: an edited one is a new one, and packets that are on their way stay
+// with the old.
+type chain struct {
+	Chain
+	id    uint16
+	steps []uint16
+	m     *Manager
+	// isFull is what full said in the turn asked.
+	asked  uint64
+	isFull bool
+}
+
+// full reports whether one of the chain's services has almost no room: three quarters of all
+// the rings of its instances are in use.
+func (c *chain) full() bool {
+	if c.asked != c.m.turns {
+		c.asked, c.isFull = c.m.turns, c.measure()
+	}
+	return c.isFull
+}
+
+func (c *chain) measure() bool {
+	for _, id := range c.steps {
+		s := c.m.services[id]
+		if s == nil || len(s.instances) == 0 {
+			continue
+		}
+		used, all := 0, 0
+		for _, i := range s.instances {
+			used += i.rings.Receive.Cap() - i.rings.Receive.Free()
+			all += i.rings.Receive.Cap()
+		}
+		if 4*used > 3*all {
+			return true
+		}
+	}
+	return false
+}
+
+// SetChain makes a chain or changes it for packets that come from now on.
+func (m *Manager) SetChain(c Chain) error {
+	switch {
+	case c.Name == "":
+		return errors.New("a chain needs a name")
+	case len(c.Services) > MaxChain:
+		return fmt.Errorf("chain %s: %d services are more than %d", c.Name, len(c.Services), MaxChain)
+	case slices.ContainsFunc(c.Services, func(s uint16) bool { return s == 0 || s > MaxService }):
+		return fmt.Errorf("chain %s: services have numbers from 1 to %d", c.Name, MaxService)
+	}
+	c.Services = slices.Clone(c.Services)
+	var failed error
+	err := m.Do(func() {
+		id := slices.IndexFunc(m.byID, func(old *chain) bool { return m.chains[old.Name] != old && !m.inUse(old.id) })
+		if id < 0 {
+			if id = len(m.byID); id > 1<<16-1 {
+				failed = errors.New("too many chains")
+				return
+			}
+			m.byID = append(m.byID, nil)
+		}
+		n := &chain{Chain: c, id: uint16(id), steps: c.Services, m: m}
+		m.byID[id] = n
+		old := m.chains[c.Name]
+		m.chains[c.Name] = n
+		if c.Name == DefaultChain {
+			m.standard = n
+		}
+		for f, used := range m.verdicts {
+			if used == old && old != nil {
+				m.verdicts[f] = n
+			}
+		}
+	})
+	return cmp.Or(err, failed)
+}
+
+// inUse reports whether a packet is on its way along a chain.
+func (m *Manager) inUse(id uint16) bool {
+	return slices.ContainsFunc(m.meta, func(mt meta) bool { return mt.owner != ownerPool && mt.chain == id })
+}
+
+// AddFlow puts a flow into the flow director.
+func (m *Manager) AddFlow(f Flow) error {
+	var failed error
+	err := m.Do(func() {
+		var c *chain
+		if f.Verdict.Chain != "" {
+			if c = m.chains[f.Verdict.Chain]; c == nil {
+				failed = fmt.Errorf("flow: there is no chain %q", f.Verdict.Chain)
+				return
+			}
+		}
+		f.Added, f.Used = m.now, m.now
+		n := m.flows.add(f)
+		if n == noFlow {
+			failed = fmt.Errorf("flow: the flow director is full (%d flows)", m.flows.limit)
+			return
+		}
+		for len(m.verdicts) <= int(n) {
+			m.verdicts = append(m.verdicts, nil)
+		}
+		m.verdicts[n] = c
+	})
+	return cmp.Or(err, failed)
+}
+
+// RemoveFlows deletes the flows for which gone is true and returns them.
+func (m *Manager) RemoveFlows(gone func(*Flow) bool) (removed []Flow, err error) {
+	err = m.Do(func() { removed = m.removeFlows(gone) })
+	return removed, err
+}
+
+func (m *Manager) removeFlows(gone func(*Flow) bool) []Flow {
+	m.flows.each(func(n int32, f *Flow) {
+		if gone(f) {
+			m.verdicts[n] = nil
+		}
+	})
+	return m.flows.remove(gone)
+}
+
+// expireFlows removes flows of which a timeout is over.
+func (m *Manager) expireFlows() {
+	if m.flows.count == 0 {
+		return
+	}
+	m.removeFlows(func(f *Flow) bool {
+		return f.Idle > 0 && m.now-f.Used >= f.Idle || f.Hard > 0 && m.now-f.Added >= f.Hard
+	})
+}
+
+// A Port is where packets come in and leave. Its methods are called on the manager's thread
+// and do not block.
+type Port interface {
+	// Receive fills descriptors with packets that came in, in frames from the pool, and returns
+	// how many.
+	Receive(into []shm.Desc, pool *Pool) int
+	// Send takes packets, from the first on, and returns how many it took. It frees their
+	// frames when they have left.
+	Send(list []shm.Desc, pool *Pool) int
+	// FD returns the file that becomes readable when packets come in; -1 for a port that is
+	// looked at whenever the manager is awake.
+	FD() int
+	Close() error
+}
+
+// PortStats counts a port's packets.
+type PortStats struct {
+	Received      uint64 `json:"received"`
+	ReceivedBytes uint64 `json:"receivedBytes"`
+	Sent          uint64 `json:"sent"`
+	SentBytes     uint64 `json:"sentBytes"`
+	SendDrop      uint64 `json:"sendDrop"`     // the port could not take them
+	BackPressure  uint64 `json:"backPressure"` // not let in: their chain was full
+}
+
+// An entry is a port with its number and its packets to send.
+type entry struct {
+	port   Port
+	number uint16
+	name   string
+	out    []shm.Desc
+	stats  PortStats
+}
+
+// stamp is the time in units of 16 ns, never 0, in 32 bits: it wraps after a minute.
+func (m *Manager) stamp() uint32 { return uint32(time.Since(m.start)/16) | 1 }
+
+func (m *Manager) sinceStamp(s uint32) time.Duration { return time.Duration(m.stamp()-s) * 16 }
+
+// latencySample is how many packets share one measurement of latency.
+const latencySample = 64

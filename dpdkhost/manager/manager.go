@@ -1,0 +1,277 @@
+// Package manager is weft's zero-copy manager of network functions (NFs). Ports and NFs share
+// one packet memory; the manager moves descriptors between them: from a port through the flow
+// director into a chain of services, from service to service, and out of a port. It may
+// import dpdkhost/shm.
+//
+//	          flow director, default chain          chain or verdict
+//	port ───► entry ───► service ─► NF ─► dispatch ─► … ─► port
+//	                     (hash to one instance)
+//
+// One thread does all of that, without locks: everything else reaches it as a function that it
+// calls between two bursts (Do).
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"weft/dpdkhost/shm"
+)
+
+// Config says how large a manager is.
+type Config struct {
+	Frames int // default 32,768, of shm.FrameSize
+	Large  int // frames for what TSO leaves in one piece; default 64
+	Flows  int // the flow director's room; default 1,048,576
+	// Spin is how long the thread looks for work before it sleeps. 0 on a processor that it
+	// shares.
+	Spin time.Duration
+	Log  *slog.Logger
+}
+
+// A Manager moves packets. Run it, and call its methods from other goroutines.
+type Manager struct {
+	config Config
+	start  time.Time
+	mem    *shm.Memory
+	bell   *shm.Bell
+	poll   int // epoll
+	work   chan func()
+	ended  chan struct{}
+
+	// What follows belongs to Run's goroutine.
+	pool      *Pool
+	meta      []meta
+	ports     []*entry // by number; nil where there is none
+	instances []*Instance
+	services  []*service // by number; nil where there is none
+	chains    map[string]*chain
+	byID      []*chain // by meta.chain; a changed chain gets a new place
+	standard  *chain   // for packets that no flow is for
+	flows     *flowTable
+	verdicts  []*chain // by the index of a flow; nil for one that names no chain
+	turns     uint64
+	waking    []*Instance
+	expire    time.Duration
+	now       time.Duration
+	miss      Miss
+	drops     Drops
+}
+
+// Miss is what happens to a packet that no flow is for, if there is no default chain.
+type Miss func(port uint16, frame []byte)
+
+// Drops counts packets that the manager gave up, by cause.
+type Drops struct {
+	NoFlow       uint64 `json:"noFlow"`       // no flow and no default chain
+	NoService    uint64 `json:"noService"`    // the service has no instance
+	NoPort       uint64 `json:"noPort"`       // there is no such port
+	ChainEnd     uint64 `json:"chainEnd"`     // NEXT at the end of a chain without a port
+	NoMemory     uint64 `json:"noMemory"`     // no free frame for a clone
+	Controller   uint64 `json:"controller"`   // no controller, or it is too slow
+	Unattributed uint64 `json:"unattributed"` // a verdict that says nothing
+}
+
+// meta is what the manager knows of a frame, where no NF can write.
+type meta struct {
+	owner uint16
+	chain uint16
+	hash  uint32
+	port  uint16
+	pos   uint8
+	hash1 bool   // hash is known
+	stamp uint32 // when it went to an NF, in units of 16 ns; 0 if not measured
+}
+
+// The owners of frames. Instances have the numbers from firstInstance.
+const (
+	ownerPool uint16 = iota
+	ownerManager
+	ownerPort
+	firstInstance
+)
+
+// New makes a manager without ports and NFs.
+func New(c Config) (*Manager, error) {
+	if c.Frames == 0 {
+		c.Frames = 32768
+	}
+	if c.Large == 0 {
+		c.Large = 64
+	}
+	if c.Flows == 0 {
+		c.Flows = 1 << 20
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	mem, err := shm.NewMemory(c.Frames, c.Large)
+	if err != nil {
+		return nil, err
+	}
+	bell, err := shm.NewBell()
+	if err != nil {
+		return nil, errors.Join(err, mem.Close())
+	}
+	poll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err == nil {
+		_, event := bell.Files()
+		err = unix.EpollCtl(poll, unix.EPOLL_CTL_ADD, int(event.Fd()), &unix.EpollEvent{Events: unix.EPOLLIN})
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("manager: epoll: %w", err), mem.Close(), bell.Close())
+	}
+	m := &Manager{
+		config: c, start: time.Now(), mem: mem, bell: bell, poll: poll,
+		work: make(chan func(), 64), ended: make(chan struct{}),
+		meta: make([]meta, c.Frames+c.Large), services: make([]*service, MaxService+1), chains: map[string]*chain{},
+		flows: newFlowTable(c.Flows),
+	}
+	m.pool = newPool(m)
+	return m, nil
+}
+
+// ErrClosed answers calls after Run has ended.
+var ErrClosed = errors.New("the NF manager has ended")
+
+// Do calls f on the manager's thread, between two bursts, and waits for it.
+func (m *Manager) Do(f func()) error {
+	done := make(chan struct{})
+	select {
+	case m.work <- func() { f(); close(done) }:
+	case <-m.ended:
+		return ErrClosed
+	}
+	m.bell.Ring()
+	select {
+	case <-done:
+		return nil
+	case <-m.ended:
+		return ErrClosed
+	}
+}
+
+// Run moves packets until ctx ends, then closes ports and memory.
+func (m *Manager) Run(ctx context.Context) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	stop := context.AfterFunc(ctx, m.bell.Ring)
+	defer stop()
+	idle := time.Duration(0) // since when there was no work
+	for ctx.Err() == nil {
+		m.now = time.Since(m.start)
+		busy := m.turn()
+		select {
+		case f := <-m.work:
+			f()
+			continue
+		default:
+		}
+		if m.now >= m.expire {
+			m.expireFlows()
+			m.expire = m.now + time.Second
+		}
+		if busy {
+			idle = 0
+			continue
+		}
+		m.wake()
+		if idle == 0 {
+			idle = m.now
+		}
+		if m.now-idle < m.config.Spin {
+			continue
+		}
+		m.sleep(ctx)
+		idle = 0
+	}
+	close(m.ended)
+	var errs []error
+	for _, p := range m.ports {
+		if p != nil {
+			errs = append(errs, p.port.Close())
+		}
+	}
+	for _, i := range m.instances {
+		if i != nil {
+			errs = append(errs, i.rings.Close())
+		}
+	}
+	return errors.Join(append(errs, m.mem.Close(), m.bell.Close(), unix.Close(m.poll))...)
+}
+
+// sleep waits for a packet, an NF, a command or the next expiry.
+func (m *Manager) sleep(ctx context.Context) {
+	m.bell.Sleep()
+	defer m.bell.Awake()
+	if len(m.work) > 0 || ctx.Err() != nil || slices.ContainsFunc(m.instances, func(i *Instance) bool { return i != nil && !i.rings.Transmit.Empty() }) {
+		return
+	}
+	timeout := -1
+	if m.flows.count > 0 {
+		timeout = max(1, int((m.expire-m.now)/time.Millisecond))
+	}
+	var events [16]unix.EpollEvent
+	unix.EpollWait(m.poll, events[:], timeout) // EINTR: we look for work and come back
+}
+
+// turn does one round over ports and NFs and reports whether there was any work.
+func (m *Manager) turn() bool {
+	m.turns++
+	busy := false
+	var batch [ringBurst]shm.Desc
+	for _, p := range m.ports {
+		if p == nil {
+			continue
+		}
+		if n := p.port.Receive(batch[:burst], m.pool); n > 0 {
+			m.enter(p, batch[:n])
+			busy = true
+		}
+	}
+	for _, i := range m.instances {
+		if i == nil {
+			continue
+		}
+		if n := i.rings.Transmit.Pop(batch[:]); n > 0 {
+			m.dispatch(i, batch[:n])
+			busy = true
+		}
+	}
+	m.flush()
+	return busy
+}
+
+// ringBurst is how many descriptors are taken from an NF at once.
+const ringBurst = 256
+
+// flush hands what was decided in this turn to NFs and ports.
+func (m *Manager) flush() {
+	for _, i := range m.instances {
+		if i != nil && len(i.out) > 0 {
+			m.deliver(i)
+		}
+	}
+	for _, p := range m.ports {
+		if p != nil && len(p.out) > 0 {
+			m.transmit(p)
+		}
+	}
+}
+
+// wake wakes the NFs that got packets since the last time: late, so that on a shared processor
+// they find many.
+func (m *Manager) wake() {
+	for _, i := range m.waking {
+		i.rings.Receive.Wake()
+		i.waking = false
+	}
+	m.waking = m.waking[:0]
+}

@@ -1,0 +1,254 @@
+package manager
+
+import "weft/dpdkhost/shm"
+
+// enter starts packets that a port received on their way.
+func (m *Manager) enter(p *entry, batch []shm.Desc) {
+	p.stats.Received += uint64(len(batch))
+	if m.flows.count == 0 {
+		for k := range batch {
+			d := &batch[k]
+			p.stats.ReceivedBytes += uint64(d.Length)
+			m.meta[d.Frame] = meta{owner: ownerManager, port: p.number}
+			d.Port = p.number
+			m.start0(p, d, m.standard)
+		}
+		return
+	}
+	var keys [burst]Key
+	var found [burst]int32
+	for k := range batch {
+		d := &batch[k]
+		p.stats.ReceivedBytes += uint64(d.Length)
+		parseKey(&keys[k], m.mem.Packet(d), p.number)
+	}
+	m.flows.lookup(keys[:len(batch)], found[:])
+	for k := range batch {
+		d := &batch[k]
+		d.Port = p.number
+		m.meta[d.Frame] = meta{owner: ownerManager, port: p.number, hash: keys[k].flowHash(), hash1: true}
+		f := found[k]
+		if f == noFlow {
+			m.start0(p, d, m.standard)
+			continue
+		}
+		use := &m.flows.use[f]
+		use.Packets++
+		use.Bytes += uint64(d.Length)
+		use.Used = m.now
+		if c := m.verdicts[f]; c != nil {
+			m.start0(p, d, c)
+			continue
+		}
+		switch v := &m.flows.flows[f].Verdict; {
+		case v.Port != 0:
+			m.toPort(d, v.Port)
+		case v.Controller:
+			m.toController(d)
+		default:
+			m.pool.Free(d.Frame)
+		}
+	}
+}
+
+// start0 puts a packet at the start of a chain. A chain of which a ring is almost full takes no
+// more: better here, where no work was done on the packet yet.
+func (m *Manager) start0(p *entry, d *shm.Desc, c *chain) {
+	if c == nil {
+		if m.miss != nil {
+			m.toController(d)
+			return
+		}
+		m.drops.NoFlow++
+		m.pool.Free(d.Frame)
+		return
+	}
+	if c.full() {
+		p.stats.BackPressure++
+		m.pool.Free(d.Frame)
+		return
+	}
+	m.meta[d.Frame].chain = c.id
+	m.step(d, c, 0)
+}
+
+// step sends a packet to a place in a chain.
+func (m *Manager) step(d *shm.Desc, c *chain, pos int) {
+	if pos < len(c.steps) {
+		m.meta[d.Frame].pos = uint8(pos)
+		m.toService(d, c.steps[pos])
+		return
+	}
+	if c.Out == 0 {
+		m.drops.ChainEnd++
+		m.pool.Free(d.Frame)
+		return
+	}
+	m.toPort(d, c.Out)
+}
+
+// dispatch does what an NF decided. Nothing in a descriptor is believed: a frame must be the
+// NF's own.
+func (m *Manager) dispatch(n *Instance, batch []shm.Desc) {
+	owner := n.owner()
+	for k := range batch {
+		d := &batch[k]
+		if !m.mem.Valid(d) || m.meta[d.Frame].owner != owner {
+			n.stats.Invalid++
+			continue
+		}
+		mt := &m.meta[d.Frame]
+		mt.owner = ownerManager
+		d.Port = mt.port
+		if mt.stamp != 0 {
+			n.latency.Add(m.sinceStamp(mt.stamp))
+			mt.stamp = 0
+		}
+		n.stats.Transmitted++
+		switch d.Action {
+		case shm.Next:
+			n.stats.Next++
+			m.step(d, m.byID[mt.chain], int(mt.pos)+1)
+		case shm.ToNF:
+			n.stats.ToNF++
+			m.toService(d, d.To)
+		case shm.Out:
+			n.stats.Out++
+			m.toPort(d, d.To)
+		case shm.Clone:
+			n.stats.Cloned++
+			m.clone(d, d.To)
+			m.step(d, m.byID[mt.chain], int(mt.pos)+1)
+		case shm.Controller:
+			n.stats.Controller++
+			m.toController(d)
+		default:
+			n.stats.Dropped++
+			m.pool.Free(d.Frame)
+		}
+	}
+}
+
+// toService queues a packet for the instance of a service that its flow belongs to.
+func (m *Manager) toService(d *shm.Desc, id uint16) {
+	var s *service
+	if int(id) < len(m.services) {
+		s = m.services[id]
+	}
+	if s == nil {
+		m.drops.NoService++
+		m.pool.Free(d.Frame)
+		return
+	}
+	var n *Instance
+	if s.table == nil {
+		n = s.pick(0)
+	} else {
+		n = s.pick(m.hashOf(d))
+	}
+	if n == nil {
+		m.drops.NoService++
+		m.pool.Free(d.Frame)
+		return
+	}
+	n.out = append(n.out, *d)
+	if len(n.out) >= ringBurst {
+		m.deliver(n)
+	}
+}
+
+// hashOf returns the hash of a packet's flow as it came in: rewriting a packet does not change
+// the instances that it meets.
+func (m *Manager) hashOf(d *shm.Desc) uint32 {
+	mt := &m.meta[d.Frame]
+	if !mt.hash1 {
+		var k Key
+		parseKey(&k, m.mem.Packet(d), mt.port)
+		mt.hash, mt.hash1 = k.flowHash(), true
+	}
+	return mt.hash
+}
+
+// deliver puts what waits for an instance into its ring.
+func (m *Manager) deliver(n *Instance) {
+	owner := n.owner()
+	fit := min(len(n.out), n.rings.Receive.Free())
+	for k := range n.out[:fit] {
+		mt := &m.meta[n.out[k].Frame]
+		mt.owner = owner
+		if n.sample++; n.sample%latencySample == 0 {
+			mt.stamp = m.stamp()
+		}
+	}
+	n.rings.Receive.Push(n.out[:fit])
+	n.rings.Receive.Publish()
+	n.stats.Received += uint64(fit)
+	for _, d := range n.out[fit:] {
+		n.stats.ReceiveDrop++
+		m.pool.Free(d.Frame)
+	}
+	n.out = n.out[:0]
+	if !n.Shared || n.rings.Receive.Free() < n.rings.Receive.Cap()/2 {
+		n.rings.Receive.Wake()
+	} else if !n.waking {
+		n.waking = true
+		m.waking = append(m.waking, n)
+	}
+}
+
+// toPort queues a packet for a port.
+func (m *Manager) toPort(d *shm.Desc, number uint16) {
+	if int(number) >= len(m.ports) || m.ports[number] == nil {
+		m.drops.NoPort++
+		m.pool.Free(d.Frame)
+		return
+	}
+	p := m.ports[number]
+	p.out = append(p.out, *d)
+	if len(p.out) >= ringBurst {
+		m.transmit(p)
+	}
+}
+
+func (m *Manager) transmit(p *entry) {
+	var bytes uint64
+	for k := range p.out {
+		m.meta[p.out[k].Frame].owner = ownerPort
+		bytes += uint64(p.out[k].Length)
+	}
+	sent := p.port.Send(p.out, m.pool)
+	p.stats.Sent += uint64(sent)
+	p.stats.SentBytes += bytes
+	for _, d := range p.out[sent:] {
+		p.stats.SentBytes -= uint64(d.Length)
+		p.stats.SendDrop++
+		m.pool.Free(d.Frame)
+	}
+	p.out = p.out[:0]
+}
+
+// clone sends a copy of a packet to a service.
+func (m *Manager) clone(d *shm.Desc, to uint16) {
+	frame, ok := m.pool.Get(int(d.Offset) + int(d.Length))
+	if !ok {
+		m.drops.NoMemory++
+		return
+	}
+	c := *d
+	c.Frame = frame
+	from, into := m.mem.Frame(d.Frame), m.mem.Frame(frame)
+	copy(into, from[:int(d.Offset)+int(d.Length)])
+	m.meta[frame] = m.meta[d.Frame]
+	m.meta[frame].owner = ownerManager
+	m.toService(&c, to)
+}
+
+// toController hands a copy of a packet to the OpenFlow agent.
+func (m *Manager) toController(d *shm.Desc) {
+	if m.miss == nil {
+		m.drops.Controller++
+	} else {
+		m.miss(m.meta[d.Frame].port, m.mem.Packet(d))
+	}
+	m.pool.Free(d.Frame)
+}

@@ -1,0 +1,204 @@
+package manager
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"time"
+
+	"weft/dpdkhost/shm"
+)
+
+// An Instance is one NF process, or one of several NFs in a process.
+type Instance struct {
+	ID      uint16 // from 1, unique in the manager's life as far as numbers last
+	Service uint16
+	Name    string
+	Weight  int  // share of the service's flows; 1 by default
+	Shared  bool // its processor is the manager's too: it is woken late
+
+	rings    *shm.Pair
+	out      []shm.Desc // for it, from this turn
+	waking   bool
+	draining bool
+	stats    InstanceStats
+	latency  Histogram
+	sample   uint32
+}
+
+// InstanceStats counts an NF's packets.
+type InstanceStats struct {
+	Received    uint64 `json:"received"`    // by the NF
+	ReceiveDrop uint64 `json:"receiveDrop"` // its ring was full
+	Transmitted uint64 `json:"transmitted"` // by the NF
+	Next        uint64 `json:"next"`
+	ToNF        uint64 `json:"toNF"`
+	Out         uint64 `json:"out"`
+	Cloned      uint64 `json:"cloned"`
+	Dropped     uint64 `json:"dropped"` // by its verdict
+	Controller  uint64 `json:"controller"`
+	Invalid     uint64 `json:"invalid"` // descriptors of frames that are not its own, or beyond their frame
+}
+
+// A service is the instances that do the same, one of which each flow goes to.
+type service struct {
+	id        uint16
+	instances []*Instance
+	table     []*Instance // by hash; nil with one instance or none
+}
+
+// tableSize is the size of a service's table: a prime well above 100 times the instances that
+// make sense on one machine (Maglev, section 5.3).
+const tableSize = 4093
+
+// pick returns the instance of a flow, nil if there is none.
+func (s *service) pick(hash uint32) *Instance {
+	switch {
+	case s.table != nil:
+		return s.table[hash%tableSize]
+	case len(s.instances) == 1:
+		return s.instances[0]
+	}
+	return nil
+}
+
+// balance builds the table by Maglev hashing (Eisenbud et al. 2016, section 3.4): shares follow
+// the weights, and an instance that comes or goes moves few flows of the others.
+func (s *service) balance() {
+	var live []*Instance
+	for _, i := range s.instances {
+		if !i.draining {
+			live = append(live, i)
+		}
+	}
+	s.table = nil
+	if len(live) == 0 || len(s.instances) == 1 {
+		if len(live) == 0 && len(s.instances) > 0 {
+			return // draining all: pick gives nil but for the last
+		}
+		return
+	}
+	slices.SortFunc(live, func(a, b *Instance) int { return cmp.Compare(a.ID, b.ID) })
+	table := make([]*Instance, tableSize)
+	type walk struct{ at, skip uint64 }
+	walks := make([]walk, len(live))
+	for n, i := range live {
+		h := fnv.New64a()
+		fmt.Fprintf(h, "%d/%d", i.Service, i.ID)
+		sum := h.Sum64()
+		walks[n] = walk{sum % tableSize, 1 + (sum>>32)%(tableSize-1)}
+	}
+	for filled := 0; ; {
+		for n, i := range live {
+			for range max(1, i.Weight) {
+				for table[walks[n].at] != nil {
+					walks[n].at = (walks[n].at + walks[n].skip) % tableSize
+				}
+				table[walks[n].at] = i
+				if filled++; filled == tableSize {
+					s.table = table
+					return
+				}
+			}
+		}
+	}
+}
+
+// MaxService is the highest number of a service.
+const MaxService = 4095
+
+// Slots is the default number of slots of a ring.
+const Slots = 16384
+
+// Attach makes the rings of a new instance and puts it into its service. What it returns goes
+// to the NF.
+func (m *Manager) Attach(i Instance, slots int) (*Instance, *shm.Pair, error) {
+	if i.Service == 0 || i.Service > MaxService {
+		return nil, nil, fmt.Errorf("service %d: services have numbers from 1 to %d", i.Service, MaxService)
+	}
+	rings, err := shm.NewPair(cmp.Or(slots, Slots))
+	if err != nil {
+		return nil, nil, err
+	}
+	n := &i
+	n.rings, n.out, n.Weight = rings, make([]shm.Desc, 0, 2*ringBurst), max(1, i.Weight)
+	err = m.Do(func() {
+		at := slices.Index(m.instances, nil)
+		if at < 0 {
+			at = len(m.instances)
+			m.instances = append(m.instances, nil)
+		}
+		n.ID = uint16(at) + 1
+		m.instances[at] = n
+		s := m.services[n.Service]
+		if s == nil {
+			s = &service{id: n.Service}
+			m.services[n.Service] = s
+		}
+		s.instances = append(s.instances, n)
+		s.balance()
+	})
+	if err != nil {
+		return nil, nil, errors.Join(err, rings.Close())
+	}
+	return n, rings, nil
+}
+
+// Drain lets an instance have no more packets, waits until it has none left, at most so
+// long, and reports whether it has none.
+func (m *Manager) Drain(n *Instance, wait time.Duration) (bool, error) {
+	err := m.Do(func() {
+		n.draining = true
+		if s := m.services[n.Service]; s != nil {
+			s.balance()
+		}
+	})
+	deadline := time.Now().Add(wait)
+	for err == nil {
+		held := 0
+		err = m.Do(func() { held = m.held(n) })
+		if held == 0 || time.Now().After(deadline) {
+			return held == 0, err
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return false, err
+}
+
+// held counts the frames that an instance has.
+func (m *Manager) held(n *Instance) (count int) {
+	owner := n.owner()
+	for i := range m.meta {
+		if m.meta[i].owner == owner {
+			count++
+		}
+	}
+	return count
+}
+
+// Detach takes an instance out, whatever state its process is in, and takes its frames back. It
+// returns how many it had.
+func (m *Manager) Detach(n *Instance) (reclaimed int, err error) {
+	err = errors.Join(m.Do(func() {
+		if s := m.services[n.Service]; s != nil {
+			s.instances = slices.DeleteFunc(s.instances, func(o *Instance) bool { return o == n })
+			if s.balance(); len(s.instances) == 0 {
+				m.services[n.Service] = nil
+			}
+		}
+		owner := n.owner()
+		for i := range m.meta {
+			if m.meta[i].owner == owner {
+				m.pool.Free(uint32(i))
+				reclaimed++
+			}
+		}
+		m.waking = slices.DeleteFunc(m.waking, func(o *Instance) bool { return o == n })
+		m.instances[n.ID-1] = nil
+	}), n.rings.Close())
+	return reclaimed, err
+}
+
+func (n *Instance) owner() uint16 { return firstInstance + n.ID - 1 }
