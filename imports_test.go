@@ -40,6 +40,10 @@ func arrows() map[string][]string {
 		"conversation":     {"control", "control/openflow", "topo", "internal/"},
 		"capture":          {"control", "internal/"},
 		"topo":             nil,
+		"dpdkhost/shm":     nil,
+		"dpdkhost/nf":      {"dpdkhost/shm"},
+		"dpdkhost/manager": {"dpdkhost/shm", "dpdkhost/nf"},
+		"dpdkhost/nic":     nil,
 		// A tool of the tests.
 		"internal/vm/cmd/vm": {"internal/vm"},
 		// Outsiders use the program, not its packages.
