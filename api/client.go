@@ -168,13 +168,18 @@ func (c *Client) do(ctx context.Context, method, path string, body any) (*http.R
 	}
 	if resp.StatusCode >= 300 {
 		defer resp.Body.Close()
-		var e Error
-		if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || e.Message == "" {
-			return nil, fmt.Errorf("%s %s: %s", method, path, resp.Status)
-		}
-		return nil, &e
+		return nil, answered(resp)
 	}
 	return resp, nil
+}
+
+// answered is the error that the network answered with.
+func answered(resp *http.Response) error {
+	var e Error
+	if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || e.Message == "" {
+		e.Message = "the network answers " + resp.Status
+	}
+	return &e
 }
 
 // gone is the error of a network that does not answer, or of ctx's end.
