@@ -16,33 +16,81 @@ import (
 	"weft/topo"
 )
 
-// command returns weft with its subcommands.
-func (p *program) command() *cobra.Command {
+// subcommands returns the commands that stand for themselves, each as a function that makes
+// it, by name.
+func (p *program) subcommands() map[string]func() *cobra.Command {
+	return map[string]func() *cobra.Command{
+		"attach":    p.attachCommand,
+		"capture":   p.captureCommand,
+		"clean":     p.cleanCommand,
+		"control":   p.controlCommand,
+		"doctor":    p.doctorCommand,
+		"down":      p.downCommand,
+		"exec":      p.execCommand,
+		"extcap":    p.extcapCommand,
+		"ls":        p.listCommand,
+		"openflow":  p.openflowCommand,
+		"shell":     p.shellCommand,
+		"up":        p.upCommand,
+		"version":   p.versionCommand,
+		"wireshark": p.wiresharkCommand,
+	}
+}
+
+// command returns weft as the command line of words needs it: with one of its subcommands, if
+// the first word is its name, because making all takes longer than many of them run; else
+// with all.
+func (p *program) command(words []string) *cobra.Command {
+	if len(words) > 0 {
+		if only := p.subcommands()[words[0]]; only != nil {
+			root := &cobra.Command{Use: "weft"}
+			p.prepare(root)
+			p.add(root, only())
+			return root
+		}
+	}
+	return p.fullCommand()
+}
+
+// fullCommand returns weft with all its subcommands.
+func (p *program) fullCommand() *cobra.Command {
 	root, groups := p.networkCommand(shell.Native)
 	root.Use = "weft"
 	root.Short = "Build a network of hosts, switches and controllers on this machine"
-	root.SilenceErrors, root.SilenceUsage = true, true
-	root.CompletionOptions.DisableDefaultCmd = true
-	root.SetFlagErrorFunc(flagError)
+	p.prepare(root)
 
 	mn, mnGroups := p.networkCommand(shell.Mininet)
 	mn.Use = mnName
 	mn.Short = "The same with Mininet's options, prompt and output"
 
-	root.AddCommand(mn, p.upCommand(), p.downCommand(), p.listCommand(), p.execCommand(), p.shellCommand(), p.attachCommand(), p.captureCommand(), p.openflowCommand(), p.wiresharkCommand(), p.extcapCommand(), p.controlCommand(), p.cleanCommand(), p.doctorCommand(), p.versionCommand(),
-		p.completionCommand(root), p.manCommand(root, groups))
+	p.add(root, mn, p.completionCommand(root), p.manCommand(root, groups))
+	for _, make := range p.subcommands() {
+		p.add(root, make())
+	}
 	help := p.helpCommand(root)
 	root.SetHelpCommand(help)
-	root.AddCommand(help)
-	describe := func(cmd *cobra.Command, _ []string) { writeHelp(p.out, cmd, nil) }
-	root.SetHelpFunc(describe)
-	for _, c := range root.Commands() {
-		c.SetHelpFunc(describe)
-		c.Flags().VisitAll(splitUsage)
-	}
+	p.add(root, help)
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { writeHelp(p.out, cmd, groups) })
 	mn.SetHelpFunc(func(cmd *cobra.Command, _ []string) { writeMininetHelp(p.out, mnGroups) })
 	return root
+}
+
+// prepare sets what concerns all commands.
+func (p *program) prepare(root *cobra.Command) {
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetFlagErrorFunc(flagError)
+	root.SetOut(p.out)
+	root.SetErr(p.err)
+}
+
+// add makes commands subcommands of root.
+func (p *program) add(root *cobra.Command, commands ...*cobra.Command) {
+	for _, c := range commands {
+		c.SetHelpFunc(func(cmd *cobra.Command, _ []string) { writeHelp(p.out, cmd, nil) })
+		c.Flags().VisitAll(splitUsage)
+		root.AddCommand(c)
+	}
 }
 
 // noArgs refuses words that are no options.
