@@ -34,7 +34,7 @@ FUZZ     := ./topo:FuzzGenerate ./topo:FuzzPlan ./topo:FuzzParseController ./top
 
 .PHONY: build
 build: ## compile bin/weft
-	$(GO) build -o bin/weft ./cmd/weft
+	CGO_ENABLED=0 $(GO) build -o bin/weft ./cmd/weft
 
 .PHONY: demo
 demo: ## install what is missing, compile, and ping through a tree of switches

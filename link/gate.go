@@ -66,7 +66,7 @@ const gateTable = "weft"
 const gateMark = 0x77656674
 
 // plainName is a name that means only itself in nft's language.
-var plainName = regexp.MustCompile(`^[A-Za-z0-9_.@+=,~#-]+$`)
+var plainName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_.@+=,~#-]+$`) })
 
 // Set changes the gates of devices, all at once.
 func (g *Gates) Set(gates ...Gate) error {
@@ -76,7 +76,7 @@ func (g *Gates) Set(gates ...Gate) error {
 	next := maps.Clone(g.gates)
 	for _, gate := range gates {
 		for _, name := range []string{gate.Device, gate.Through} {
-			if name != "" && !plainName.MatchString(name) {
+			if name != "" && !plainName().MatchString(name) {
 				return fmt.Errorf("device %s: nft takes no such name; give the interface one of letters, digits and hyphens", name)
 			}
 		}
