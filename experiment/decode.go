@@ -315,10 +315,10 @@ func (d *decoder) value(path []any, to reflect.Value, v any) {
 		*p, err = asNumber(v)
 	case *bool:
 		*p, err = asBool(v)
-	case **bool:
-		var b bool
-		b, err = asBool(v)
-		*p = &b
+	case **int:
+		var n int
+		n, err = asInt(v)
+		*p = &n
 	case *time.Duration:
 		*p, err = asPositive(v)
 	case *topo.Rate:

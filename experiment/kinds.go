@@ -68,7 +68,58 @@ func measureKinds() []Kind {
 }
 
 func lookKinds() []Kind {
-	return nil
+	path := []Quantity{
+		{"path", Nodes, "the nodes between the two hosts that the packet crossed, in order"},
+		{"others", Nodes, "other nodes that saw it, as when a switch floods"},
+		{"hops", Number, "how many nodes it crossed"},
+		{"received", Number, "1 if it arrived, else 0"},
+	}
+	flows := []Quantity{
+		{"count", Number, "entries"},
+		{"packets", Number, "packets that they matched"},
+		{"bytes", Number, "bytes of these packets"},
+	}
+	packets := []Quantity{
+		{"count", Number, "packets"},
+		{"bytes", Number, "bytes of these packets"},
+		{"first", Time, "when the first one passed, from the trial's first step"},
+		{"last", Time, "when the last one passed"},
+	}
+	messages := []Quantity{
+		{"count", Number, "messages"},
+		{"bytes", Number, "bytes of these messages"},
+		{"packet_ins", Number, "PACKET_INs of the switches, whatever types are picked"},
+		{"unanswered", Number, "PACKET_INs that caused nothing"},
+		{"setup", Time, "median time from a PACKET_IN to the FLOW_MOD or PACKET_OUT that it caused"},
+		{"setup_p99", Time, "99th percentile of these times"},
+		{"setup_max", Time, "the longest of them"},
+	}
+	return []Kind{
+		{
+			Name: "path", Doc: "send a packet from one host to another and see which nodes it crosses", Check: true,
+			New: func() Action { return &Path{} }, Short: shortPair, Usage: "h1 -> h2",
+			Quantities: path, Default: []Expectation{mustExpect(path, "received", "1")},
+		},
+		{
+			Name: "flows", Doc: "count entries of a switch's flow table", Check: true,
+			New: func() Action { return &Flows{} }, Short: shortFlows, Usage: "s1",
+			Quantities: flows, Default: []Expectation{mustExpect(flows, "count", "at least 1")},
+		},
+		{
+			Name: "capture", Doc: "capture packets into a file of the results, until stop or the end",
+			New: func() Action { return &Capture{} }, Short: shortCapture, Usage: "s1-s2",
+		},
+		{
+			Name: "packets", Doc: "count the packets of a capture, which ends", Check: true, once: true,
+			New: func() Action { return &Packets{} }, Short: shortPackets, Usage: "name of the capture",
+			Quantities: packets, Default: []Expectation{mustExpect(packets, "count", "at least 1")},
+		},
+		{
+			Name: "messages", Doc: "count the OpenFlow messages of a capture of control channels, which ends", Check: true, once: true,
+			New: func() Action { return &Messages{} }, Short: shortMessages, Usage: "name of the capture",
+			Quantities: messages, Default: []Expectation{mustExpect(messages, "count", "at least 1")},
+		},
+	}
 }
 
 func programKinds() []Kind {
@@ -84,6 +135,10 @@ func changeKinds() []Kind {
 		{
 			Name: "up", Doc: "undo down",
 			New: func() Action { return &Up{} }, Short: shortTargets, Usage: "s1-s2, s1, h1 or s1:c0",
+		},
+		{
+			Name: "control", Doc: "delay or limit a control channel",
+			New: func() Action { return &Control{} },
 		},
 	}
 }

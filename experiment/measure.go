@@ -28,6 +28,8 @@ func shortPair(a Action, text string) error {
 		a.From, a.To = from[0], to[0]
 	case *Iperf:
 		a.From, a.To = from[0], to[0]
+	case *Path:
+		a.From, a.To = from[0], to[0]
 	}
 	return nil
 }

@@ -101,7 +101,9 @@ func (s Step) Validate(plan *topo.Plan) error {
 	case s.Required && !s.IsCheck():
 		errs = append(errs, errors.New("required is for checks; an action that fails ends the trial unless it may_fail"))
 	}
-	if s.Within > 0 && len(s.expectations()) == 0 {
+	if s.Within > 0 && KindOf(s.Action).once {
+		errs = append(errs, fmt.Errorf("within: what is captured does not change any more; write it at the step that causes it"))
+	} else if s.Within > 0 && len(s.expectations()) == 0 {
 		errs = append(errs, errors.New("within repeats a step until what is expected holds; write expect too"))
 	}
 	return errors.Join(errs...)
@@ -174,6 +176,7 @@ type Kind struct {
 	Default []Expectation
 
 	steps func(Action) []Step // of a kind that consists of steps
+	once  bool                // to do it again changes nothing
 }
 
 // Quantity returns the quantity of that name.

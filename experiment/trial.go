@@ -29,9 +29,10 @@ type Trial struct {
 	started time.Time
 	report  func(Event)
 
-	mu     sync.Mutex
-	plan   *topo.Plan
-	result *TrialResult
+	mu       sync.Mutex
+	plan     *topo.Plan
+	result   *TrialResult
+	captures map[string]*api.Recording
 }
 
 // newTrial returns a trial whose first step begins now.
@@ -41,7 +42,7 @@ func newTrial(client *api.Client, plan *topo.Plan, dir string, result *TrialResu
 	}
 	return &Trial{
 		Client: client, Dir: dir, Arguments: result.Arguments, Seed: result.Seed, started: time.Now(),
-		report: report, plan: plan, result: result,
+		report: report, plan: plan, result: result, captures: map[string]*api.Recording{},
 	}
 }
 
