@@ -75,8 +75,8 @@ func (c *Capture) Do(ctx context.Context, t *Trial) (Outcome, error) {
 	}
 	t.mu.Lock()
 	t.captures[c.name()] = rec
-	t.result.Files = append(t.result.Files, filepath.Base(path))
 	t.mu.Unlock()
+	t.addFile(filepath.Base(path))
 	o := Outcome{Summary: "on " + list(rec.Started.Interfaces, 6) + " to " + filepath.Base(path), Detail: rec.Started}
 	if len(rec.Started.Notes) > 0 {
 		o.Summary += "; " + list(rec.Started.Notes, 2)

@@ -123,7 +123,29 @@ func lookKinds() []Kind {
 }
 
 func programKinds() []Kind {
-	return nil
+	exec := []Quantity{
+		{"exit", Number, "exit status, 128+n if signal n ended it"},
+		{"output", Text, "standard output"},
+		{"errors", Text, "standard error"},
+		{"seconds", Time, "how long it ran"},
+	}
+	return []Kind{
+		{
+			Name: "exec", Doc: "run a command on a node and wait for its end",
+			New: func() Action { return &Exec{} }, Short: shortExec, Usage: "h1 ping -c1 h2",
+			Quantities: exec, Default: []Expectation{mustExpect(exec, "exit", "0")},
+		},
+		{
+			Name: "start", Doc: "start a service on a node, and wait until it is ready",
+			New:        func() Action { return &Start{} },
+			Quantities: []Quantity{{"ready", Time, "how long it took to be ready"}},
+		},
+		{
+			Name: "stop", Doc: "end a service or a capture",
+			New: func() Action { return &Stop{} }, Short: shortStop, Usage: "name",
+			Quantities: append([]Quantity{{"packets", Number, "packets of a capture"}}, exec...),
+		},
+	}
 }
 
 func changeKinds() []Kind {

@@ -142,7 +142,12 @@ func newRunner(c Config, jobs []job) *runner {
 }
 
 // makeDirectory makes the directory of the results, which nothing is in yet.
-func (r *runner) makeDirectory() error {
+func (r *runner) makeDirectory() (err error) {
+	defer func() {
+		if err == nil {
+			r.Results, err = filepath.Abs(r.Results)
+		}
+	}()
 	if r.Results != "" {
 		return makeNew(r.Results)
 	}
@@ -266,7 +271,12 @@ func (r *runner) carryOut(ctx context.Context, j job, dir string) (err error) {
 	}
 	inner, cancel := context.WithTimeoutCause(l.ctx, limit, errTrialTime{limit})
 	defer cancel()
-	trial := newTrial(l.client, j.plan, dir, t, r.Report)
+	home, err := filepath.Abs(filepath.Dir(r.Experiment.File))
+	if err != nil {
+		return err
+	}
+	trial := newTrial(l.client, j.plan, dir, home, t, r.Report)
+	defer trial.close()
 	go l.client.Events(inner, trial.networkEvent)
 	act := j.instance.Act
 	if act == nil {

@@ -19,8 +19,9 @@ import (
 type Trial struct {
 	// Client speaks to the running network.
 	Client *api.Client
-	// Dir takes the trial's files.
-	Dir string
+	// Dir takes the trial's files; Home is where the experiment's file is, and the working
+	// directory of commands. Both are absolute paths.
+	Dir, Home string
 	// Arguments are the parameters of this trial.
 	Arguments Arguments
 	// Seed is this trial's; nil: chance is not repeatable.
@@ -33,16 +34,20 @@ type Trial struct {
 	plan     *topo.Plan
 	result   *TrialResult
 	captures map[string]*api.Recording
+	services map[string]*service
+	programs int  // that were started
+	closing  bool // the steps are over
 }
 
 // newTrial returns a trial whose first step begins now.
-func newTrial(client *api.Client, plan *topo.Plan, dir string, result *TrialResult, report func(Event)) *Trial {
+func newTrial(client *api.Client, plan *topo.Plan, dir, home string, result *TrialResult, report func(Event)) *Trial {
 	if report == nil {
 		report = func(Event) {}
 	}
 	return &Trial{
-		Client: client, Dir: dir, Arguments: result.Arguments, Seed: result.Seed, started: time.Now(),
-		report: report, plan: plan, result: result, captures: map[string]*api.Recording{},
+		Client: client, Dir: dir, Home: home, Arguments: result.Arguments, Seed: result.Seed, started: time.Now(),
+		report: report, plan: plan, result: result,
+		captures: map[string]*api.Recording{}, services: map[string]*service{},
 	}
 }
 
@@ -59,6 +64,13 @@ func (t *Trial) Note(format string, args ...any) {
 	t.result.Notes = append(t.result.Notes, n)
 	t.mu.Unlock()
 	t.report(Event{Note: &n})
+}
+
+// addFile adds to the files of the results.
+func (t *Trial) addFile(name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.result.Files = append(t.result.Files, name)
 }
 
 // networkEvent notes warnings of the network's.
