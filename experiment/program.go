@@ -79,8 +79,9 @@ func sortedNames(m map[string]string) []string {
 	return names
 }
 
-// Estimate knows nothing of the command; steps that take longer have a timeout.
-func (e *Exec) Estimate() time.Duration { return 10 * time.Second }
+// Estimate knows nothing of the command; steps that take longer than half a minute have a
+// timeout.
+func (e *Exec) Estimate() time.Duration { return time.Second }
 
 // Do runs it.
 func (e *Exec) Do(ctx context.Context, t *Trial) (Outcome, error) {
@@ -217,13 +218,11 @@ func (s *Start) Validate(plan *topo.Plan) error {
 	return errors.Join(errs...)
 }
 
-// Estimate is the time that it has.
-func (s *Start) Estimate() time.Duration {
-	if s.Ready == nil {
-		return 0
-	}
-	return cmp.Or(s.Wait, 10*time.Second)
-}
+// Estimate is that of a service that starts at once.
+func (s *Start) Estimate() time.Duration { return 0 }
+
+// Limit is how long it waits.
+func (s *Start) Limit() time.Duration { return cmp.Or(s.Wait, 10*time.Second) }
 
 // A service is a program that runs beside the steps.
 type service struct {
@@ -303,7 +302,7 @@ const readyPoll = 50 * time.Millisecond
 
 // awaitReady waits until all that Ready names is there.
 func (s *Start) awaitReady(ctx context.Context, t *Trial, sv *service) error {
-	ctx, cancel := context.WithTimeout(ctx, s.Estimate())
+	ctx, cancel := context.WithTimeout(ctx, s.Limit())
 	defer cancel()
 	missing := ""
 	for {
@@ -318,7 +317,7 @@ func (s *Start) awaitReady(ctx context.Context, t *Trial, sv *service) error {
 		case <-sv.done:
 			return fmt.Errorf("service %s ended before it was ready: %s", s.As, sv.outcome(sv.status).Summary)
 		case <-ctx.Done():
-			text := fmt.Sprintf("service %s on %s is not ready after %s: %s", s.As, s.On, formatDuration(s.Estimate()), missing)
+			text := fmt.Sprintf("service %s on %s is not ready after %s: %s", s.As, s.On, formatDuration(s.Limit()), missing)
 			if said := strings.TrimSpace(sv.stderr.text() + sv.stdout.text()); said != "" {
 				text += "; it said " + formatText(lastLine(said))
 			}
@@ -411,8 +410,11 @@ func (s *Stop) String() string { return "stop " + s.Name }
 // Validate has nothing to complain of.
 func (s *Stop) Validate(*topo.Plan) error { return nil }
 
-// Estimate is the time that it has.
-func (s *Stop) Estimate() time.Duration { return cmp.Or(s.Wait, 5*time.Second) }
+// Estimate is that of a service that ends when it is told to.
+func (s *Stop) Estimate() time.Duration { return 0 }
+
+// Limit is how long it waits.
+func (s *Stop) Limit() time.Duration { return cmp.Or(s.Wait, 5*time.Second) }
 
 // Do ends it.
 func (s *Stop) Do(ctx context.Context, t *Trial) (Outcome, error) {
@@ -446,7 +448,7 @@ func (s *Stop) Do(ctx context.Context, t *Trial) (Outcome, error) {
 	case <-sv.done:
 	case <-ctx.Done():
 		return Outcome{}, context.Cause(ctx)
-	case <-time.After(s.Estimate()):
+	case <-time.After(s.Limit()):
 		sv.cmd.Signal(syscall.SIGKILL)
 		select {
 		case <-sv.done:

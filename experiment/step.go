@@ -65,12 +65,18 @@ func (s Step) points() float64 {
 }
 
 // settle is added to the time that an action thinks it needs: a busy machine is slow.
-const settle = 20 * time.Second
+const settle = 30 * time.Second
+
+// A limiter is an Action that may take longer than it does if all goes well.
+type limiter interface{ Limit() time.Duration }
 
 // limit bounds an attempt.
 func (s Step) limit() time.Duration {
 	if s.Timeout > 0 {
 		return s.Timeout
+	}
+	if l, ok := s.Action.(limiter); ok {
+		return l.Limit() + settle
 	}
 	return s.Action.Estimate() + settle
 }
