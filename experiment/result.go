@@ -47,6 +47,8 @@ type Result struct {
 	// Summary has, for each point of the sweep, the quantities of all steps over the
 	// trials.
 	Summary []PointSummary `json:"summary"`
+	// Directory is where the results are, as the user named it.
+	Directory string `json:"-"`
 }
 
 // Versions are those of what an experiment ran on.

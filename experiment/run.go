@@ -144,7 +144,7 @@ func newRunner(c Config, jobs []job) *runner {
 // makeDirectory makes the directory of the results, which nothing is in yet.
 func (r *runner) makeDirectory() (err error) {
 	defer func() {
-		if err == nil {
+		if r.result.Directory = r.Results; err == nil {
 			r.Results, err = filepath.Abs(r.Results)
 		}
 	}()

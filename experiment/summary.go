@@ -32,6 +32,8 @@ type QuantitySummary struct {
 	// CI95 is half the width of the 95 % confidence interval of the mean, by Student's t;
 	// null for a single value.
 	CI95 *float64 `json:"ci95"`
+
+	expected bool // a condition was on it
 }
 
 // summarise describes the trials of each point.
@@ -59,7 +61,7 @@ func summarise(trials []*TrialResult) []PointSummary {
 func quantities(trials []*TrialResult, point int) []QuantitySummary {
 	type key struct{ step, quantity string }
 	found := map[key][]float64{}
-	unit := map[key]Unit{}
+	unit, expected := map[key]Unit{}, map[key]bool{}
 	var order []key
 	for _, t := range trials {
 		if t.Point != point {
@@ -80,13 +82,16 @@ func quantities(trials []*TrialResult, point int) []QuantitySummary {
 					order = append(order, k)
 				}
 				found[k], unit[k] = append(found[k], v), q.Unit
+				for _, v := range s.Expected {
+					expected[k] = expected[k] || v.Quantity == q.Name
+				}
 			}
 		}
 	}
 	var all []QuantitySummary
 	for _, k := range order {
 		q := describeNumbers(found[k])
-		q.Step, q.Quantity, q.Unit = k.step, k.quantity, unit[k]
+		q.Step, q.Quantity, q.Unit, q.expected = k.step, k.quantity, unit[k], expected[k]
 		all = append(all, q)
 	}
 	return all

@@ -30,6 +30,7 @@ func (p *program) subcommands() map[string]func() *cobra.Command {
 		"extcap":    p.extcapCommand,
 		"ls":        p.listCommand,
 		"openflow":  p.openflowCommand,
+		"run":       p.runCommand,
 		"shell":     p.shellCommand,
 		"up":        p.upCommand,
 		"version":   p.versionCommand,
