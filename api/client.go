@@ -133,12 +133,6 @@ func (c *Client) DeleteLink(ctx context.Context, a, b string) error {
 	return err
 }
 
-// SetLink takes both ends of every link between two nodes up or down.
-func (c *Client) SetLink(ctx context.Context, a, b string, up bool) error {
-	_, err := call[none](ctx, c, http.MethodPatch, linkPath(a, b), linkChange{up})
-	return err
-}
-
 // SetSwitch starts or stops a switch.
 func (c *Client) SetSwitch(ctx context.Context, name string, running bool) error {
 	_, err := call[none](ctx, c, http.MethodPatch, "/v1/switches/"+url.PathEscape(name), switchChange{running})

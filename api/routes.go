@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"reflect"
+	"slices"
 	"time"
 
 	"weft/network"
@@ -30,7 +31,7 @@ type route struct {
 
 // routes returns all routes of the server.
 func (s *Server) routes() []route {
-	return append(append(s.lifeRoutes(), s.useRoutes()...), s.changeRoutes()...)
+	return slices.Concat(s.lifeRoutes(), s.useRoutes(), s.changeRoutes(), s.linkRoutes())
 }
 
 // lifeRoutes are those of the network as a whole.
@@ -102,9 +103,6 @@ func (s *Server) changeRoutes() []route {
 		answer(s, "DELETE /v1/links/{a}/{b}", "Remove the links between two nodes.", func(ctx context.Context, n *network.Network, r *http.Request, _ none) (none, error) {
 			return none{}, n.DeleteLink(ctx, r.PathValue("a"), r.PathValue("b"))
 		}),
-		answer(s, "PATCH /v1/links/{a}/{b}", "Take the links between two nodes up or down.", func(ctx context.Context, n *network.Network, r *http.Request, q linkChange) (none, error) {
-			return none{}, n.SetLink(ctx, r.PathValue("a"), r.PathValue("b"), q.Up)
-		}),
 	}
 }
 
@@ -118,9 +116,6 @@ type (
 	}
 	switchChange struct {
 		Running bool `json:"running"`
-	}
-	linkChange struct {
-		Up bool `json:"up"`
 	}
 )
 

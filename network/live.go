@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
-	"strconv"
 
 	"github.com/vishvananda/netlink"
 
@@ -168,15 +166,14 @@ func (n *Network) detach(ctx context.Context, l topo.PlannedLink) error {
 			errs = append(errs, n.ovs.DeletePort(ctx, sw.Device, i.Device))
 		}
 	}
-	if l.Driver != topo.LinkPatch {
-		errs = append(errs, n.onDevice(l.A, func(h *netlink.Handle, dev netlink.Link) error { return h.LinkDel(dev) }))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, n.unmakeLink(l))...)
 }
 
 // onDevice calls f with the device of an interface and a handle in its namespace.
 func (n *Network) onDevice(e topo.PlannedEnd, f func(*netlink.Handle, netlink.Link) error) error {
+	n.mu.Lock()
 	i := n.plan.Interface(e)
+	n.mu.Unlock()
 	if i == nil {
 		return fmt.Errorf("%s has no interface %s", e.Node, e.Interface)
 	}
@@ -264,63 +261,4 @@ func (n *Network) DeleteNode(ctx context.Context, name string) error {
 	}
 	return n.edit(func(p *topo.Plan) error { return p.RemoveNode(name) },
 		func() error { return n.dropHost(name) }, nil)
-}
-
-// SetLink takes both ends of all links between two nodes up or down. Switches tell their
-// controllers (PORT_STATUS).
-func (n *Network) SetLink(ctx context.Context, a, b string, up bool) error {
-	n.change.Lock()
-	defer n.change.Unlock()
-	links, err := n.linksBetween(a, b)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, l := range links {
-		for _, e := range []topo.PlannedEnd{l.A, l.B} {
-			if l.Driver == topo.LinkPatch {
-				errs = append(errs, n.setPatch(ctx, e, up))
-				continue
-			}
-			errs = append(errs, n.onDevice(e, func(h *netlink.Handle, dev netlink.Link) error {
-				if !up {
-					return h.LinkSetDown(dev)
-				}
-				return h.LinkSetUp(dev)
-			}))
-			if host := n.plan.Host(e.Node); up && host != nil {
-				// The kernel dropped the routes over it.
-				errs = append(errs, n.restoreRoutes(host, e))
-			}
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// restoreRoutes gives a host the default route again that went with its interface.
-func (n *Network) restoreRoutes(h *topo.PlannedHost, e topo.PlannedEnd) error {
-	if !h.DefaultRoute.IsValid() || len(h.Interfaces) == 0 || h.Interfaces[0].Name != e.Interface {
-		return nil
-	}
-	return n.onDevice(e, func(nl *netlink.Handle, _ netlink.Link) error {
-		return nl.RouteReplace(&netlink.Route{Gw: h.DefaultRoute.AsSlice()})
-	})
-}
-
-// setPatch sets a patch port, which has no device, up or down by OpenFlow.
-func (n *Network) setPatch(ctx context.Context, e topo.PlannedEnd, up bool) error {
-	sw, state := n.plan.Switch(e.Node), "down"
-	if up {
-		state = "up"
-	}
-	args := []string{"mod-port", sw.Device, strconv.Itoa(n.plan.Interface(e).Port), state}
-	if len(sw.Protocols) > 0 {
-		args = append([]string{"-O", sw.Protocols[0]}, args...)
-	}
-	cmd := exec.CommandContext(ctx, "ovs-ofctl", args...)
-	cmd.Env = append(cmd.Environ(), n.programEnv()...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("port %s of %s %s: %w: %s", e.Interface, e.Node, state, err, out)
-	}
-	return nil
 }

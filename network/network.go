@@ -49,6 +49,7 @@ type Network struct {
 	events   events
 	taps     taps
 	captures captures
+	links    links
 
 	// change serialises live changes; mu guards the fields below.
 	change sync.Mutex
@@ -86,6 +87,7 @@ func Up(ctx context.Context, plan *topo.Plan, env Env, progress func(Event)) (*N
 		hosts: map[string]*node.Host{}, shells: map[string]*node.Shell{}, tasks: map[*node.Task]string{}, running: map[string]bool{},
 		relays: map[channel]*control.Relay{}, experiments: map[channel]*experiment{},
 		controllers: map[string]*controller{}, listeners: map[string]net.Listener{},
+		links: links{running: map[int]*runningLink{}, gates: map[*ns.Net]*link.Gates{}},
 	}
 	n.plan.Name = env.Name
 	n.local = localPorts(n.plan)
@@ -230,32 +232,6 @@ func (n *Network) makeHosts(ctx context.Context, hosts []topo.PlannedHost, p *re
 // firstIndex keeps the interface indices of links away from those that the kernel gives.
 const firstIndex = 1 << 20
 
-// makeLinks makes all links but patches, which Open vSwitch makes with its bridges.
-func (n *Network) makeLinks(ctx context.Context, links []topo.PlannedLink, p *reporter) error {
-	return n.each(ctx, len(links), func(i int) error {
-		l := links[i]
-		defer p.done(l.A.Node + "-" + l.B.Node)
-		if l.Driver == topo.LinkPatch {
-			return nil
-		}
-		if l.Driver != topo.LinkVeth {
-			return fmt.Errorf("link %s–%s: driver %s: %w", l.A.Node, l.B.Node, l.Driver, errors.ErrUnsupported)
-		}
-		a, errA := n.end(l.A)
-		b, errB := n.end(l.B)
-		if err := errors.Join(errA, errB); err != nil {
-			return err
-		}
-		if a.Net != nil && b.Net == nil {
-			a, b = b, a // the end in the fabric comes up at once
-		}
-		if err := link.Veth(n.nl, a, b, firstIndex+l.ID); err != nil {
-			return fmt.Errorf("link %s–%s: %w", l.A.Node, l.B.Node, err)
-		}
-		return n.settle(l)
-	})
-}
-
 // end says where a link's end goes and what it is called there.
 func (n *Network) end(e topo.PlannedEnd) (link.End, error) {
 	i := n.plan.Interface(e)
@@ -281,21 +257,6 @@ func (n *Network) netOf(name string) *ns.Net {
 		return h.Net()
 	}
 	return n.fabric
-}
-
-// settle turns offloads off on a link where AF_XDP serves one of the ports: it cannot finish
-// a checksum for others.
-func (n *Network) settle(l topo.PlannedLink) error {
-	if n.portDatapath(l.A.Node) != topo.DatapathAFXDP && n.portDatapath(l.B.Node) != topo.DatapathAFXDP {
-		return nil
-	}
-	for _, e := range []topo.PlannedEnd{l.A, l.B} {
-		device := n.plan.Interface(e).Device
-		if err := n.netOf(e.Node).Do(func() error { return link.OffloadsOff(device) }); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // configureHost gives a host its addresses, routes and neighbours.
@@ -379,6 +340,7 @@ func (n *Network) Close() error {
 		errs = append(errs, sw.Close())
 	}
 	wg.Wait()
+	errs = append(errs, n.closeLinks())
 	errs = append(errs, n.captures.close()) // last: they see the end
 	n.events.close()
 	return errors.Join(errs...)

@@ -81,15 +81,6 @@ type ControllerState struct {
 	PID     int    `json:"pid,omitempty"`
 }
 
-// A LinkState is a link now. Up and carrier are per end, A then B.
-type LinkState struct {
-	ID int             `json:"id"`
-	A  topo.PlannedEnd `json:"a"`
-	B  topo.PlannedEnd `json:"b"`
-	Up [2]bool         `json:"up"`
-	OK [2]bool         `json:"ok"` // the interface exists
-}
-
 // A PingRequest asks for echoes between hosts.
 type PingRequest struct {
 	// Hosts to ping between, each to each; nil means all. Pairs, if given, are

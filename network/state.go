@@ -48,16 +48,7 @@ func (n *Network) State() State {
 	}
 	up := n.devices(plan)
 	for _, l := range plan.Links {
-		ls := LinkState{ID: l.ID, A: l.A, B: l.B}
-		for k, e := range []topo.PlannedEnd{l.A, l.B} {
-			if l.Driver == topo.LinkPatch {
-				ls.OK[k], ls.Up[k] = true, true
-				continue
-			}
-			ls.Up[k], ls.OK[k] = up[e], false
-			_, ls.OK[k] = up[e]
-		}
-		s.Links = append(s.Links, ls)
+		s.Links = append(s.Links, n.fillState(l, up))
 	}
 	return s
 }

@@ -1,0 +1,70 @@
+package link
+
+import (
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// ethtoolValue is struct ethtool_value (linux/ethtool.h).
+type ethtoolValue struct{ cmd, data uint32 }
+
+// OffloadsOff turns transmit checksum and segmentation offloads of a device off, in the
+// calling thread's network namespace.
+func OffloadsOff(device string) error {
+	for _, cmd := range []uint32{unix.ETHTOOL_STXCSUM, unix.ETHTOOL_STSO, unix.ETHTOOL_SGSO} {
+		if err := ethtool(device, unsafe.Pointer(&ethtoolValue{cmd: cmd})); err != nil {
+			return fmt.Errorf("offloads of %s off: %w", device, err)
+		}
+	}
+	return nil
+}
+
+// ethtoolLink is struct ethtool_cmd (linux/ethtool.h), which all drivers that take a speed
+// understand.
+type ethtoolLink struct {
+	cmd, supported, advertising           uint32
+	speed                                 uint16 // Mbit/s
+	duplex, port, phyAddress, transceiver uint8
+	autoneg, mdioSupport                  uint8
+	maxTxPackets, maxRxPackets            uint32
+	speedHigh                             uint16
+	ethTPMDIX, ethTPMDIXControl           uint8
+	partnerAdvertising                    uint32
+	_                                     [2]uint32
+}
+
+// duplexFull is DUPLEX_FULL.
+const duplexFull = 1
+
+// SetSpeed sets the speed that a device says it has, in Mbit/s, in the calling thread's
+// network namespace. TAP devices can be told; a veth pair always says 10 Gbit/s
+// (errors.ErrUnsupported).
+func SetSpeed(device string, mbits uint32) error {
+	c := ethtoolLink{cmd: unix.ETHTOOL_SSET, speed: uint16(mbits), speedHigh: uint16(mbits >> 16), duplex: duplexFull}
+	err := ethtool(device, unsafe.Pointer(&c))
+	if err != nil {
+		return fmt.Errorf("speed of %s: %w", device, err)
+	}
+	return nil
+}
+
+// ethtool makes a request about a device (SIOCETHTOOL).
+func ethtool(device string, request unsafe.Pointer) error {
+	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(s)
+	ifr := struct {
+		name [unix.IFNAMSIZ]byte
+		data unsafe.Pointer
+		_    [16]byte
+	}{data: request}
+	copy(ifr.name[:unix.IFNAMSIZ-1], device)
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(s), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&ifr))); errno != 0 {
+		return errno
+	}
+	return nil
+}
