@@ -29,7 +29,7 @@ func arrows() map[string][]string {
 		"shell":          {"api", "network", "capture", "conversation", "topo"},
 		"script":         {"experiment", "api", "network", "topo"},
 		"api":            {"network", "node", "capture", "conversation", "topo"},
-		"network":        {"node", "link", "control", "capture", "conversation", "dpdkhost", "topo", "internal/"},
+		"network":        {"node", "link", "link/wire", "link/netem", "control", "capture", "conversation", "dpdkhost", "topo", "internal/"},
 		"node":           bottom, // not link: network joins them
 		"link":           bottom, // not node
 		"link/wire":      {"link", "link/wire/lane", "topo", "internal/"},

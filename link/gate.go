@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net/netip"
 	"os/exec"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -65,8 +64,24 @@ const gateTable = "weft"
 // "weft".
 const gateMark = 0x77656674
 
-// plainName is a name that means only itself in nft's language.
-var plainName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_.@+=,~#-]+$`) })
+// made reports whether a name is made of letters, digits and some other characters.
+func made(name, others string) bool {
+	for _, c := range []byte(name) {
+		letter := c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9'
+		if !letter && strings.IndexByte(others, c) < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// label is the part of the names of chains and counters that stands for a device.
+func label(device string) string {
+	if made(device, "-_") {
+		return device
+	}
+	return fmt.Sprintf("_%x", device)
+}
 
 // Set changes the gates of devices, all at once.
 func (g *Gates) Set(gates ...Gate) error {
@@ -76,7 +91,7 @@ func (g *Gates) Set(gates ...Gate) error {
 	next := maps.Clone(g.gates)
 	for _, gate := range gates {
 		for _, name := range []string{gate.Device, gate.Through} {
-			if name != "" && !plainName().MatchString(name) {
+			if !made(name, "-_.@+=,~#") { // what means only itself between nft's quotes
 				return fmt.Errorf("device %s: nft takes no such name; give the interface one of letters, digits and hyphens", name)
 			}
 		}
@@ -106,8 +121,8 @@ func writeGate(w *strings.Builder, was, is Gate) {
 	if was == is || was.open() && is.open() {
 		return
 	}
-	chain := fmt.Sprintf("netdev %s out-%s", gateTable, is.Device)
-	drop := fmt.Sprintf("counter name drop-%s drop", is.Device)
+	chain := fmt.Sprintf("netdev %s out-%s", gateTable, label(is.Device))
+	drop := fmt.Sprintf("counter name drop-%s drop", label(is.Device))
 	if !was.open() {
 		fmt.Fprintf(w, "flush chain %s\n", chain)
 	}
@@ -116,7 +131,7 @@ func writeGate(w *strings.Builder, was, is Gate) {
 		return
 	}
 	if was.open() {
-		fmt.Fprintf(w, "add counter netdev %s drop-%s\n", gateTable, is.Device)
+		fmt.Fprintf(w, "add counter netdev %s drop-%s\n", gateTable, label(is.Device))
 		fmt.Fprintf(w, "add chain %s { type filter hook egress device \"%s\" priority 0; }\n", chain, is.Device)
 	}
 	if is.Through != "" {
@@ -134,7 +149,7 @@ func writeGate(w *strings.Builder, was, is Gate) {
 		return
 	}
 	if was.Through != is.Through {
-		back := fmt.Sprintf("netdev %s in-%s", gateTable, is.Through)
+		back := fmt.Sprintf("netdev %s in-%s", gateTable, label(is.Through))
 		fmt.Fprintf(w, "add chain %s { type filter hook ingress device \"%s\" priority 0; }\n", back, is.Through)
 		fmt.Fprintf(w, "add rule %s meta mark set %#x fwd to \"%s\"\n", back, gateMark, is.Device)
 	}
@@ -207,10 +222,10 @@ func (g *Gates) Forget(devices ...string) error {
 		delete(g.gates, device)
 		delete(g.through, device)
 		// Some kernels remove the chain with the device: make sure that there is one to delete.
-		for _, chain := range []string{"out-" + device, "in-" + device} {
+		for _, chain := range []string{"out-" + label(device), "in-" + label(device)} {
 			fmt.Fprintf(&text, "add chain netdev %[1]s %[2]s\nflush chain netdev %[1]s %[2]s\ndelete chain netdev %[1]s %[2]s\n", gateTable, chain)
 		}
-		fmt.Fprintf(&text, "add counter netdev %[1]s drop-%[2]s\ndelete counter netdev %[1]s drop-%[2]s\n", gateTable, device)
+		fmt.Fprintf(&text, "add counter netdev %[1]s drop-%[2]s\ndelete counter netdev %[1]s drop-%[2]s\n", gateTable, label(device))
 	}
 	if text.Len() == 0 {
 		return nil
@@ -241,9 +256,13 @@ func (g *Gates) Dropped() (map[string]uint64, error) {
 		return nil, fmt.Errorf("nft: %w", err)
 	}
 	dropped := map[string]uint64{}
+	devices := map[string]string{}
+	for device := range g.gates {
+		devices["drop-"+label(device)] = device
+	}
 	for _, item := range list.Nftables {
 		if item.Counter != nil {
-			dropped[strings.TrimPrefix(item.Counter.Name, "drop-")] = item.Counter.Packets
+			dropped[devices[item.Counter.Name]] = item.Counter.Packets
 		}
 	}
 	return dropped, nil

@@ -235,8 +235,8 @@ func (n *Network) goBeside(l topo.PlannedLink, r *runningLink, next topo.LinkSet
 	n.links.besides++
 	number := n.links.besides
 	n.links.mu.Unlock()
-	c.A = link.End{Net: c.A.Net, Device: fmt.Sprintf("wire~%da", number)}
-	c.B = link.End{Net: c.B.Net, Device: fmt.Sprintf("wire~%db", number)}
+	c.A = link.End{Net: c.A.Net, Device: fmt.Sprintf("weft-%da", number)}
+	c.B = link.End{Net: c.B.Net, Device: fmt.Sprintf("weft-%db", number)}
 	shaper, err := n.makeWire(c, l)
 	if err != nil {
 		return errors.Join(err, record.Close())

@@ -12,45 +12,6 @@ import (
 	"weft/topo"
 )
 
-func runLink(ctx context.Context, c *call) error {
-	if len(c.args) != 3 {
-		return c.misuse("invalid number of args: link end1 end2 [up down]")
-	}
-	a, b, how := c.args[0], c.args[1], c.args[2]
-	if how != "up" && how != "down" {
-		return c.misuse("invalid type: link end1 end2 [up down]")
-	}
-	if err := c.wantLink(ctx, a, b); err != nil {
-		return err
-	}
-	if err := c.net.SetLink(ctx, a, b, how == "up"); err != nil {
-		return err
-	}
-	return c.done()
-}
-
-// wantLink returns an error if no link joins a and b.
-func (c *call) wantLink(ctx context.Context, a, b string) error {
-	st, err := c.state(ctx)
-	if err != nil {
-		return err
-	}
-	all := nodeNames(st.Plan)
-	var m mistake
-	switch {
-	case errors.As(wantNode(all, "node", a), &m):
-		return mistake{"src not in network: " + a, m.native}
-	case errors.As(wantNode(all, "node", b), &m):
-		return mistake{"dst not in network: " + b, m.native}
-	case len(st.Plan.LinksBetween(a, b)) == 0:
-		return mistake{
-			fmt.Sprintf("src and dst not connected: %s %s", a, b),
-			fmt.Sprintf("no link joins %s and %s", a, b),
-		}
-	}
-	return nil
-}
-
 func runSwitch(ctx context.Context, c *call) error {
 	if len(c.args) != 2 {
 		return c.misuse("invalid number of args: switch <switch name>{start, stop}")

@@ -129,16 +129,6 @@ func completeNodes(p *topo.Plan, _ []string) []string { return nodeNames(p) }
 
 func completeHosts(p *topo.Plan, _ []string) []string { return hostNames(p) }
 
-func completeLink(p *topo.Plan, words []string) []string {
-	switch len(words) {
-	case 0:
-		return slices.Concat(hostNames(p), switchNames(p))
-	case 1:
-		return neighbours(p, words[0])
-	}
-	return []string{"up", "down"}
-}
-
 // neighbours returns the nodes that a link joins with node.
 func neighbours(p *topo.Plan, node string) []string {
 	return slices.DeleteFunc(nodeNames(p), func(other string) bool { return len(p.LinksBetween(node, other)) == 0 })

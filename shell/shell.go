@@ -74,7 +74,6 @@ type Builder interface {
 
 // An Operator switches parts of a network on and off, and runs commands on nodes.
 type Operator interface {
-	SetLink(ctx context.Context, a, b string, up bool) error
 	SetSwitch(ctx context.Context, name string, running bool) error
 	Shell(ctx context.Context, r api.ShellRequest, stdin io.Reader, stdout io.Writer, interrupt <-chan struct{}, resize <-chan api.Size) (int, error)
 }
@@ -85,6 +84,7 @@ type Client interface {
 	Measurer
 	Builder
 	Operator
+	Linker
 	Recorder
 	Experimenter
 	Eavesdropper

@@ -115,47 +115,6 @@ func netView(st network.State) view {
 	}
 }
 
-func linksView(st network.State) view {
-	return view{
-		value: orEmpty(st.Links),
-		mininet: func(w io.Writer) {
-			word := map[bool]string{true: "OK", false: "MISSING"}
-			for _, l := range st.Links {
-				fmt.Fprintf(w, "%s<->%s (%s %s) \n", l.A.Interface, l.B.Interface, word[l.OK[0]], word[l.OK[1]])
-			}
-		},
-		native: func(w io.Writer) {
-			t := table(w)
-			fmt.Fprintf(t, "A\tB\tSTATUS\n")
-			for _, l := range st.Links {
-				fmt.Fprintf(t, "%s\t%s\t%s\n", l.A.Interface, l.B.Interface, linkStatus(l))
-			}
-			t.Flush()
-		},
-	}
-}
-
-func linkStatus(l network.LinkState) string {
-	var missing, down []string
-	for i, end := range []topo.PlannedEnd{l.A, l.B} {
-		switch {
-		case !l.OK[i]:
-			missing = append(missing, end.Interface)
-		case !l.Up[i]:
-			down = append(down, end.Interface)
-		}
-	}
-	switch {
-	case len(missing) > 0:
-		return "missing: " + strings.Join(missing, " ")
-	case len(down) == 2:
-		return "down"
-	case len(down) > 0:
-		return "down: " + down[0]
-	}
-	return "up"
-}
-
 // orEmpty makes JSON print [] rather than null.
 func orEmpty[T any](list []T) []T {
 	if list == nil {

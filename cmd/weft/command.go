@@ -24,6 +24,7 @@ func (p *program) subcommands() map[string]func() *cobra.Command {
 		"capture":   p.captureCommand,
 		"clean":     p.cleanCommand,
 		"control":   p.controlCommand,
+		"link":      p.linkCommand,
 		"doctor":    p.doctorCommand,
 		"down":      p.downCommand,
 		"exec":      p.execCommand,
