@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"github.com/vishvananda/netlink"
@@ -323,6 +324,11 @@ func (n *Network) openRecord(l topo.PlannedLink) (io.Writer, io.Closer, error) {
 	}
 	if err := checkFile(l.Record, 0, os.ModeCharDevice|os.ModeDevice); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, nil, fmt.Errorf("record: %w", err)
+	}
+	for _, other := range n.plan.Links {
+		if other.ID != l.ID && filepath.Clean(other.Record) == filepath.Clean(l.Record) {
+			return nil, nil, fmt.Errorf("record: %s is that of link %s too; with {link} in its name, each link has its own", l.Record, linkTitle(other))
+		}
 	}
 	f, err := os.OpenFile(l.Record, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NONBLOCK, 0o666)
 	if err != nil {

@@ -152,6 +152,23 @@ func (r *run) printPlan() error {
 	return e.Encode(r.plan)
 }
 
+// absoluteFiles makes the paths of links' files absolute: the network's own directory is
+// another.
+func absoluteFiles(p *topo.Plan) error {
+	var errs []error
+	for i := range p.Links {
+		l := &p.Links[i]
+		for _, path := range []*string{&l.Record, &l.AB.Trace, &l.BA.Trace} {
+			if *path != "" {
+				var err error
+				*path, err = filepath.Abs(*path)
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // begin returns the context of the session, which a signal ends, and a function for its end.
 func (r *run) begin(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -254,6 +271,9 @@ func (r *run) build(ctx context.Context) error {
 		JSON: r.JSON, HistoryFile: historyFile(r.Dialect), Log: r.Log,
 	})
 	r.shell = sh
+	if err := absoluteFiles(r.plan); err != nil {
+		return err
+	}
 	if err := r.client.Up(ctx, r.plan, r.progress.Event); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // maxPort is the highest OpenFlow port that Open vSwitch gives to an interface; we
@@ -394,7 +395,7 @@ func (g *growth) commit() {
 	}
 	for _, l := range g.links {
 		p := PlannedLink{ID: g.NextLinkID, A: attach(l.a), B: attach(l.b), LinkSettings: l.settings}
-		p.seedFrom(g.Seed, p.A, p.B)
+		p.complete(g.Seed, p.A, p.B)
 		g.Links = append(g.Links, p)
 		g.NextLinkID++
 	}
@@ -407,10 +408,14 @@ func (g *growth) commit() {
 	}
 }
 
-// seedFrom gives an impaired link without a seed one of its own if the network has one, and
-// the driver that keeps to it. It follows from the link's ends, so that a link that is
-// added changes no other.
-func (s *LinkSettings) seedFrom(network *uint64, a, b PlannedEnd) {
+// linkPlaceholder stands for a link's name in that of its record.
+const linkPlaceholder = "{link}"
+
+// complete fills in what follows from a link's ends: its name in that of the record; and, if
+// the network has a seed and the impaired link none of its own, one for it, and the driver that
+// keeps to it. A link that is added changes no other.
+func (s *LinkSettings) complete(network *uint64, a, b PlannedEnd) {
+	s.Record = strings.ReplaceAll(s.Record, linkPlaceholder, a.Interface+"_"+b.Interface)
 	if network == nil || s.Seed != nil || !s.Impaired() {
 		return
 	}

@@ -108,7 +108,7 @@ func (p *Plan) ChangeLink(v LinkView, options ...string) (LinkSettings, error) {
 	if err := s.Set(options...); err != nil {
 		return LinkSettings{}, err
 	}
-	s.seedFrom(p.Seed, v.A, v.B)
+	s.complete(p.Seed, v.A, v.B)
 	if (s.Driver == LinkAuto || s.Driver == "") && !s.Impaired() && !s.NeedsWire() {
 		s.Driver = LinkVeth
 	}

@@ -75,7 +75,7 @@ func linkKeys() []LinkKey {
 		way("trace", "FILE", "rate, delay and loss over time: a Mahimahi trace or CSV", func(i *Impairment) value { return stringValue{&i.Trace} }),
 		whole("mtu", "BYTES", "largest IP packet (1500)", func(s *LinkSettings) value { return mtuValue{&s.MTU} }),
 		whole("seed", "N", "the same frames meet the same fate in every run (wire)", func(s *LinkSettings) value { return seedValue{&s.Seed} }),
-		whole("record", "FILE", "write each frame's fate to FILE.csv or FILE.parquet (wire)", func(s *LinkSettings) value { return stringValue{&s.Record} }),
+		whole("record", "FILE", "write each frame's fate to a CSV file, in whose name {link} is the link's (wire)", func(s *LinkSettings) value { return stringValue{&s.Record} }),
 	}
 }
 

@@ -90,7 +90,7 @@ func (o *options) networkOptions() group {
 	f.StringVar(&o.Topo, "topo", "", "`NAME[,ARG...]` its shape: one of the topologies below (minimal)")
 	f.StringVar(&o.Switch, "switch", "", "`KIND[,K=V...]` its switches: ovs (also default, ovsk), ovsbr (a bridge without controller), lxbr (Linux bridge). Options: protocols=OpenFlow10,OpenFlow13 datapath=auto|kernel|user|afxdp failMode=secure|standalone stp=1 dpid=HEX")
 	f.StringArrayVar(&o.Controllers, "controller", nil, "`KIND[,ARG...]` a controller; may be repeated: builtin (also default, ref), remote[,ip=ADDRESS][,port=N], tcp:HOST:PORT, ssl:HOST:PORT, ovsc, ryu,APP[,ARG...], osken,APP[,ARG...], cmd:COMMAND (in it, {port} is the port to listen on), none")
-	f.StringVar(&o.Link, "link", "", "`KIND` its links: veth (also default), ovs (patch ports between switches)")
+	f.StringVar(&o.Link, "link", "", "`KIND[,K=V...]` its links: veth (also default); tc, impaired by the kernel where it can, else by weft: tc,bw=10,delay=5ms,loss=1 (weft link --help has all options); netem and wire, by the one or the other; ovs, patch ports between switches")
 	f.Var(parsed{&o.host, parseHost}, "host", "`KIND` its hosts: proc (also default); rt and cfs limit the CPU, which this version does not")
 	f.StringVarP(&o.IPBase, "ipbase", "i", "", "`ADDRESS/BITS` IPv4 network of the hosts; they are numbered from its host part (10.0.0.0/8)")
 	f.StringVar(&o.IP6, "ip6", "", "`PREFIX` give hosts IPv6 addresses too, from PREFIX (fd00::/64)")
@@ -101,6 +101,7 @@ func (o *options) networkOptions() group {
 	f.Lookup("nat").NoOptDefVal = " "
 	f.IntVar(&o.listenPort, "listenport", 0, "`N` switches also accept OpenFlow at 127.0.0.1, the first at port N, the next at N+1, ... (none)")
 	f.BoolVar(&o.noListenPort, "nolistenport", false, "they do not (that is the default here)")
+	f.Var(seedValue{&o.Seed}, "seed", "`N` every impaired link has a seed that follows from N, so that in every run the same frames meet the same fate")
 	f.StringVar(&o.Name, "name", "", "`NAME` its name, unique among your running networks (net1, net2, ...)")
 	return network
 }
@@ -141,7 +142,7 @@ func addOptions(cmd *cobra.Command, d shell.Dialect) (*options, []group) {
 	for _, g := range groups {
 		g.addTo(cmd)
 	}
-	for _, name := range []string{"ip6", "name", "capture", "dry-run", "json", "quiet", "log-level"} {
+	for _, name := range []string{"ip6", "seed", "name", "capture", "dry-run", "json", "quiet", "log-level"} {
 		annotate(cmd.Flags().Lookup(name), ownOption)
 	}
 	completeOptions(cmd)
@@ -204,6 +205,20 @@ func choice(to *string, allowed ...string) pflag.Value {
 		}
 		return "", fmt.Errorf("there is no %q (there are: %s)", text, strings.Join(allowed, ", "))
 	}}
+}
+
+// A seedValue is a number that may be left out.
+type seedValue struct{ to **uint64 }
+
+func (v seedValue) String() string { return "" }
+func (v seedValue) Type() string   { return "seed" }
+func (v seedValue) Set(text string) error {
+	n, err := strconv.ParseUint(text, 0, 64)
+	if err != nil {
+		return fmt.Errorf("%q is not a seed; write a number from 0 to 2^64-1", text)
+	}
+	*v.to = &n
+	return nil
 }
 
 // spanValue is a length of time that may be zero.
@@ -405,7 +420,7 @@ func completeOptions(cmd *cobra.Command) {
 	values := map[string][]cobra.Completion{
 		"switch":     {"ovs", "ovsk", "ovsbr", "lxbr"},
 		"controller": {"builtin", "remote", "tcp:", "ssl:", "ovsc", "ryu,", "osken,", "cmd:", "none"},
-		"link":       {"veth", "ovs"},
+		"link":       {"veth", "tc,", "netem,", "wire,", "ovs"},
 		"host":       {"proc"},
 		"verbosity":  verbosities,
 		"log-level":  {"debug", "info", "warn", "error"},
