@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -32,15 +33,15 @@ func (s Spec) Plan() (*Plan, error) {
 	var errs []error
 	if s.Name != "" {
 		if err := checkName(s.Name); err != nil {
-			errs = append(errs, fmt.Errorf("network: %w", err))
+			errs = append(errs, &Fault{Field: "name", Err: fmt.Errorf("network: %w", err)})
 		}
 	}
 	if base := s.Addressing.IPBase; !base.Addr().Is4() {
-		errs = append(errs, fmt.Errorf("ipBase %s is not IPv4; write for example %s", base, DefaultIPBase))
+		errs = append(errs, &Fault{Field: "ipBase", Err: fmt.Errorf("ipBase %s is not IPv4; write for example %s", base, DefaultIPBase)})
 		p.Addressing.IPBase = netip.MustParsePrefix(DefaultIPBase)
 	}
 	if base := s.Addressing.IP6Base; base.IsValid() && (!base.Addr().Is6() || base.Addr().Is4In6()) {
-		errs = append(errs, fmt.Errorf("ip6Base %s is not IPv6; write for example %s", base, DefaultIP6Base))
+		errs = append(errs, &Fault{Field: "ip6Base", Err: fmt.Errorf("ip6Base %s is not IPv6; write for example %s", base, DefaultIP6Base)})
 		p.Addressing.IP6Base = netip.Prefix{}
 	}
 	errs = append(errs, p.grow(s))
@@ -118,7 +119,7 @@ type draftLink struct {
 type draftEnd struct {
 	want     LinkEnd
 	is       Interface // Port and Name are right after choosePorts, and so on
-	where    string    // for errors
+	where    place
 	onSwitch bool
 	// portTaken means that the port asked for is another's, which is an error.
 	portTaken bool
@@ -138,10 +139,6 @@ func (e *draftEnd) scope() string {
 	return e.want.Node
 }
 
-func (g *growth) fail(format string, args ...any) {
-	g.errs = append(g.errs, fmt.Errorf(format, args...))
-}
-
 // take claims c for owner and reports whether it was free.
 func (g *growth) take(c claim, owner string) bool {
 	if _, taken := g.index.claims[c]; taken {
@@ -153,10 +150,10 @@ func (g *growth) take(c claim, owner string) bool {
 }
 
 // demand claims what a person chose; that it is taken is an error.
-func (g *growth) demand(c claim, owner string) bool {
-	free := g.take(c, owner)
+func (g *growth) demand(c claim, where place) bool {
+	free := g.take(c, where.text)
 	if !free {
-		g.fail("%s: the %s %s is already that of %s; write another or leave it out", owner, c.what, c.value, g.index.claims[c])
+		g.fail(where, "the %s %s is already that of %s; write another or leave it out", c.what, c.value, g.index.claims[c])
 	}
 	return free
 }
@@ -178,21 +175,22 @@ func (g *growth) undo() {
 // what their ends ask for.
 func (g *growth) addLinks(list []Link) {
 	for i, l := range list {
-		where := fmt.Sprintf("link (%s, %s)", l.A.Node, l.B.Node)
+		number := ""
 		if len(list) > 1 {
-			where = fmt.Sprintf("link %d (%s, %s)", i+1, l.A.Node, l.B.Node)
+			number = " " + strconv.Itoa(i+1)
 		}
-		a, aok := g.draftEnd(where, l.A)
-		b, bok := g.draftEnd(where, l.B)
+		where := place{kind: linkEntry, at: i, text: "link" + number + " (" + l.A.Node + ", " + l.B.Node + ")"}
+		a, aok := g.draftEnd(where.on("a"), l.A)
+		b, bok := g.draftEnd(where.on("b"), l.B)
 		if !aok || !bok {
 			continue
 		}
 		if l.A.Node == l.B.Node {
-			g.fail("%s: a link joins two nodes; write another end", where)
+			g.fail(where.on("b"), "a link joins two nodes; write another end")
 			continue
 		}
 		if err := l.check(); err != nil {
-			g.fail("%s: %w", where, err)
+			g.fail(where, "%w", err)
 		}
 		settings := l.LinkSettings
 		switch settings.Driver {
@@ -206,21 +204,21 @@ func (g *growth) addLinks(list []Link) {
 		case LinkVeth, LinkNetem, LinkWire:
 		case LinkPatch:
 			if err := g.checkPatch(l); err != nil {
-				g.fail("%s: %w", where, err)
+				g.fail(where.on("driver"), "%w", err)
 			}
 		default:
-			g.fail("%s: %w", where, unknown("driver", string(settings.Driver), []string{"auto", "veth", "netem", "wire", "patch"}))
+			g.fail(where.on("driver"), "%w", unknown("driver", string(settings.Driver), []string{"auto", "veth", "netem", "wire", "patch"}))
 		}
 		g.links = append(g.links, draftLink{a, b, settings})
 	}
 	for e := range g.ends() {
 		if e.want.Interface != "" {
 			e.is.Name = e.want.Interface
-			g.demand(nameClaim(e.want.Node, e.is.Name), e.where)
+			g.demand(nameClaim(e.want.Node, e.is.Name), e.where.on("interface"))
 		}
 		if e.want.Port != nil {
 			e.is.Port = *e.want.Port
-			e.portTaken = !g.demand(portClaim(e.want.Node, e.is.Port), e.where)
+			e.portTaken = !g.demand(portClaim(e.want.Node, e.is.Port), e.where.on("port"))
 		}
 		e.is.IP = g.checkIP(e.where, e.want.IP, false)
 		e.is.IP6 = g.checkIP(e.where, e.want.IP6, true)
@@ -232,27 +230,28 @@ func (g *growth) addLinks(list []Link) {
 }
 
 // draftEnd checks what can be checked of an end by itself.
-func (g *growth) draftEnd(where string, l LinkEnd) (*draftEnd, bool) {
+func (g *growth) draftEnd(where place, l LinkEnd) (*draftEnd, bool) {
 	node, ok := g.index.nodes[l.Node]
 	switch {
 	case !ok:
-		g.fail("%s: there is no node %q; write the name of a host or switch", where, l.Node)
+		g.fail(where, "there is no node %q; write the name of a host or switch", l.Node)
 		return nil, false
 	case node.kind == controllerNode:
-		g.fail("%s: %s is a controller, which has no links; write a host or switch", where, l.Node)
+		g.fail(where, "%s is a controller, which has no links; write a host or switch", l.Node)
 		return nil, false
 	}
-	e := &draftEnd{want: l, where: where + " on " + l.Node, onSwitch: node.kind == switchNode}
+	where.text += " on " + l.Node
+	e := &draftEnd{want: l, where: where, onSwitch: node.kind == switchNode}
 	if l.Interface != "" {
 		if err := checkName(l.Interface); err != nil {
-			g.fail("%s: interface: %w", e.where, err)
+			g.fail(where.on("interface"), "interface: %w", err)
 		}
 	}
 	if l.Port != nil && (*l.Port < e.firstPort() || *l.Port > maxPort) {
-		g.fail("%s: port %d is not from %d to %d", e.where, *l.Port, e.firstPort(), maxPort)
+		g.fail(where.on("port"), "port %d is not from %d to %d", *l.Port, e.firstPort(), maxPort)
 	}
 	if e.onSwitch && (l.IP.IsValid() || l.IP6.IsValid()) {
-		g.fail("%s: the ports of a switch have no addresses; leave ip and ip6 out", e.where)
+		g.fail(where, "the ports of a switch have no addresses; leave ip and ip6 out")
 	}
 	return e, true
 }
@@ -338,21 +337,21 @@ func (g *growth) choosePort(e *draftEnd) {
 				continue
 			}
 		}
-		if !g.take(portClaim(e.want.Node, port), e.where) {
+		if !g.take(portClaim(e.want.Node, port), e.where.text) {
 			continue
 		}
 		if e.is.Name == "" {
 			e.is.Name = defaultName(e.want.Node, port)
-			g.take(nameClaim(e.want.Node, e.is.Name), e.where)
+			g.take(nameClaim(e.want.Node, e.is.Name), e.where.text)
 		}
 		e.is.Port = port
 		g.firstFree[e.want.Node] = port + 1
 		return
 	}
-	g.fail("%s: a node has at most %d interfaces; use more nodes", e.where, maxPort)
+	g.fail(e.where, "a node has at most %d interfaces; use more nodes", maxPort)
 }
 
-func defaultName(node string, port int) string { return fmt.Sprintf("%s-eth%d", node, port) }
+func defaultName(node string, port int) string { return node + "-eth" + strconv.Itoa(port) }
 
 // chooseDevices gives the kernel's names: what fits first, as it is; then the rest.
 func (g *growth) chooseDevices() {

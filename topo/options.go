@@ -384,8 +384,12 @@ func ParseController(text string) ([]Controller, error) {
 	case c.Kind == "":
 		return nil, nil
 	}
-	if errs := checkController(c); len(errs) > 0 {
-		return nil, fmt.Errorf("controller %q: %w", text, oneLine(errs))
+	var errs []error
+	for _, err := range checkController(c) {
+		errs = append(errs, err)
+	}
+	if err := oneLine(errs); err != nil {
+		return nil, fmt.Errorf("controller %q: %w", text, err)
 	}
 	return []Controller{c}, nil
 }
