@@ -74,6 +74,7 @@ func (p *Plan) grow(s Spec) error {
 		hosts:       len(p.Hosts),
 		switches:    len(p.Switches),
 		controllers: len(p.Controllers),
+		commands:    len(p.Commands),
 		nextHost:    p.NextHost,
 		firstFree:   map[string]int{},
 		byHost:      map[string][]*draftEnd{},
@@ -82,6 +83,8 @@ func (p *Plan) grow(s Spec) error {
 	g.addHosts(s.Hosts)
 	g.addSwitches(s.Switches)
 	g.addLinks(s.Links)
+	g.addCommands(s.Commands)
+	g.checkFilesTotal()
 	g.chooseDPIDs()
 	g.choosePorts()
 	g.chooseDevices()
@@ -100,14 +103,14 @@ func (p *Plan) grow(s Spec) error {
 // its lists and in its index; links and interfaces are drafts until commit.
 type growth struct {
 	*Plan
-	hosts, switches, controllers int // how many there were before
-	nextHost                     int // Plan.NextHost before
-	claimed                      []claim
-	claimedNodes                 []string
-	links                        []draftLink
-	firstFree                    map[string]int // node to the lowest port that may be free
-	byHost                       map[string][]*draftEnd
-	errs                         []error
+	hosts, switches, controllers, commands int // how many there were before
+	nextHost                               int // Plan.NextHost before
+	claimed                                []claim
+	claimedNodes                           []string
+	links                                  []draftLink
+	firstFree                              map[string]int // node to the lowest port that may be free
+	byHost                                 map[string][]*draftEnd
+	errs                                   []error
 }
 
 type draftLink struct {
@@ -168,6 +171,7 @@ func (g *growth) undo() {
 	g.Hosts = g.Hosts[:g.hosts]
 	g.Switches = g.Switches[:g.switches]
 	g.Controllers = g.Controllers[:g.controllers]
+	g.Commands = g.Commands[:g.commands]
 	g.NextHost = g.nextHost
 }
 

@@ -104,35 +104,55 @@ func (s LinkSettings) NeedsWire() bool {
 // Set changes settings. An option is KEY=VALUE for both directions, or ab:KEY=VALUE or
 // ba:KEY=VALUE for one; see LinkKeys, and Mininet's names max_queue_size, use_htb,
 // latency_ms, enable_ecn and enable_red. The value 0, false or none takes a setting back. Its
-// error names all that is wrong; s is then unchanged.
+// error, OptionErrors, names all that is wrong; s is then unchanged.
 func (s *LinkSettings) Set(options ...string) error {
 	next := *s
-	var errs []error
+	var errs OptionErrors
+	fail := func(option int, err error) { errs = append(errs, OptionError{option, err}) }
 	seen := map[string]bool{}
-	for _, o := range options {
+	for i, o := range options {
 		name, value, ok := strings.Cut(o, "=")
 		if !ok {
-			errs = append(errs, fmt.Errorf("%q is not KEY=VALUE; write for example delay=5ms", o))
+			fail(i, fmt.Errorf("%q is not KEY=VALUE; write for example delay=5ms", o))
 			continue
 		}
 		name, value = strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(value)
 		if seen[name] {
-			errs = append(errs, fmt.Errorf("%s is given twice; write it once", name))
+			fail(i, fmt.Errorf("%s is given twice; write it once", name))
 			continue
 		}
 		seen[name] = true
 		if err := next.set(name, value); err != nil {
-			errs = append(errs, err)
+			fail(i, err)
 		}
 	}
 	if len(errs) == 0 {
-		errs = append(errs, next.check())
+		if err := next.check(); err != nil {
+			fail(-1, err)
+		}
 	}
-	if err := oneLine(errs); err != nil {
-		return err
+	if len(errs) > 0 {
+		return errs
 	}
 	*s = next
 	return nil
+}
+
+// OptionErrors is all that is wrong with a list of options, in one line.
+type OptionErrors []OptionError
+
+// An OptionError is what is wrong with one option.
+type OptionError struct {
+	Option int // its place in the list; -1: of options that are right one by one
+	Err    error
+}
+
+func (e OptionErrors) Error() string {
+	var texts []string
+	for _, o := range e {
+		texts = append(texts, o.Err.Error())
+	}
+	return strings.Join(texts, "; ")
 }
 
 func (s *LinkSettings) set(name, value string) error {

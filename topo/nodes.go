@@ -110,6 +110,8 @@ func (g *growth) addHosts(list []Host) {
 			DefaultRoute: h.DefaultRoute,
 			PrivateDirs:  append([]string(nil), h.PrivateDirs...),
 		}
+		p.Files = cloneFiles(h.Files)
+		g.failAll(where, checkFiles(h.Files))
 		for _, dir := range h.PrivateDirs {
 			if !path.IsAbs(dir) || path.Clean(dir) == "/" {
 				g.fail(where.on("privateDirs"), "the private directory %q is not an absolute path below /; write for example /var/run", dir)
