@@ -32,8 +32,9 @@ func arrows() map[string][]string {
 		"network":        {"node", "link", "link/wire", "link/netem", "control", "capture", "conversation", "dpdkhost", "topo", "internal/"},
 		"node":           bottom, // not link: network joins them
 		"link":           bottom, // not node
-		"link/wire":      {"link", "link/wire/lane", "topo", "internal/"},
-		"link/wire/lane": {"link", "topo", "internal/"},
+		"link/wire":      {"link", "link/record", "link/wire/lane", "topo", "internal/"},
+		"link/wire/lane": {"link", "link/record", "topo"},
+		"link/record":    nil,
 		"control":        bottom,
 		// What control relays, as values and text.
 		"control/openflow": {"control", "internal/"},
@@ -45,8 +46,10 @@ func arrows() map[string][]string {
 		// Outsiders use the program, not its packages.
 		"bench":         nil,
 		"bench/capture": nil,
-		"e2e":           nil,
-		".":             nil,
+		// The same loads on bare drivers, without a network around them.
+		"bench/link": {"link", "link/wire", "topo", "internal/"},
+		"e2e":        nil,
+		".":          nil,
 	}
 }
 

@@ -228,7 +228,7 @@ func (s *shard) depart() {
 				break
 			}
 			head, rest := r.Parts(s.scratch)
-			w.lane.Done(&r, s.write(w, head, rest))
+			w.lane.Done(&r, s.write(w, head, rest), now)
 		}
 		s.woken = now
 		s.due(w)

@@ -12,6 +12,7 @@ type entry struct {
 	count   uint16
 	marked  bool
 	copy    bool // a duplicate
+	corrupt bool
 	// The queue when they came, for the record.
 	depth      uint32
 	depthBytes uint32
