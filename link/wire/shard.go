@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"weft/link/record"
 	"weft/link/wire/lane"
 )
 
@@ -236,9 +237,9 @@ func (s *shard) depart() {
 }
 
 // write gives a frame to the way's end.
-func (s *shard) write(w *way, head, rest []byte) lane.Fate {
+func (s *shard) write(w *way, head, rest []byte) record.Fate {
 	if w.out.fd < 0 {
-		return lane.Down
+		return record.Down
 	}
 	var errno unix.Errno
 	if len(rest) == 0 {
@@ -251,11 +252,11 @@ func (s *shard) write(w *way, head, rest []byte) lane.Fate {
 	}
 	switch errno {
 	case 0:
-		return lane.Delivered
+		return record.Delivered
 	case unix.ENOMEM, unix.ENOBUFS, unix.EAGAIN:
-		return lane.NoMemory
+		return record.NoMemory
 	}
-	return lane.Down
+	return record.Down
 }
 
 // wait sleeps until there is something to do; false if the shard is closed.

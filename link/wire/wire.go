@@ -6,21 +6,27 @@
 //	            └ ways, one for each direction of a wire:
 //	              TAP ─► read ─► lane.Lane ─► write ─► TAP
 //
-// It may import link, topo and internal/ns.
+// It may import link, link/record, topo, internal/filter and internal/ns.
 package wire
 
 import (
 	"cmp"
+	"context"
 	"errors"
+	"fmt"
 	"hash/fnv"
 	"log/slog"
 	"math/rand/v2"
 	"runtime"
 	"sync"
+	"time"
 
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
+	"weft/internal/filter"
 	"weft/link"
+	"weft/link/record"
 	"weft/link/wire/lane"
 	"weft/topo"
 )
@@ -120,6 +126,7 @@ type wire struct {
 	ways   [2]*way
 	home   int
 	shard  *shard
+	record *recorder // nil without a record
 
 	mu     sync.Mutex
 	closed bool
@@ -144,20 +151,31 @@ func (w *wire) start() error {
 	h := fnv.New64a()
 	h.Write([]byte(cmp.Or(w.cfg.Name, w.cfg.A.Device+" "+w.cfg.B.Device)))
 	seed ^= h.Sum64()
-	impairments := [2]topo.Impairment{w.cfg.Settings.AB, w.cfg.Settings.BA}
+	var lanes [2]lane.Config
+	for i, impairment := range []topo.Impairment{w.cfg.Settings.AB, w.cfg.Settings.BA} {
+		var err error
+		if lanes[i], err = w.lane(impairment); err != nil {
+			return err
+		}
+	}
+	tell := [2]func(record.Frame){}
+	if w.cfg.Record != nil {
+		w.record = newRecorder(w.cfg.Record)
+		tell = [2]func(record.Frame){w.record.way(0), w.record.way(1)}
+	}
 	var err error
 	ok := w.shard.do(func() {
+		now := w.shard.now()
+		if w.record != nil {
+			w.record.began = time.Duration(now)
+		}
 		for i := range w.ways {
 			out := w.ends[1-i]
 			if w.cfg.Return {
 				out = w.ends[i]
 			}
 			y := &way{in: w.ends[i], out: out, place: -1}
-			var cfg lane.Config
-			if cfg, err = w.lane(impairments[i]); err != nil {
-				return
-			}
-			if y.lane, err = lane.New(w.shard.pool, seed+uint64(i), w.shard.now(), cfg); err != nil {
+			if y.lane, err = lane.New(w.shard.pool, seed+uint64(i), tell[i], now, lanes[i]); err != nil {
 				return
 			}
 			w.ways[i] = y
@@ -175,9 +193,37 @@ func (w *wire) start() error {
 	return err
 }
 
+// filterPatience bounds how long it may take to compile a filter.
+const filterPatience = 10 * time.Second
+
 // lane returns what a lane needs to know of an impairment.
 func (w *wire) lane(i topo.Impairment) (lane.Config, error) {
-	return lane.Config{Impairment: i, MTU: w.mtu()}, nil
+	c := lane.Config{Impairment: i, MTU: w.mtu()}
+	if i.DropIf != "" {
+		ctx, cancel := context.WithTimeout(context.Background(), filterPatience)
+		defer cancel()
+		program, err := filter.Ethernet(ctx, i.DropIf, 1)
+		if err == nil {
+			instructions, _ := bpf.Disassemble(program)
+			c.Filter, err = bpf.NewVM(instructions)
+		}
+		if err != nil {
+			return c, fmt.Errorf("drop_if: %w", err)
+		}
+	}
+	if i.Trace != "" {
+		if w.cfg.ReadFile == nil {
+			return c, fmt.Errorf("trace=%s: there is no such file", i.Trace)
+		}
+		text, err := w.cfg.ReadFile(i.Trace)
+		if err == nil {
+			c.Trace, err = lane.ParseTrace(text)
+		}
+		if err != nil {
+			return c, fmt.Errorf("trace=%s: %w", i.Trace, err)
+		}
+	}
+	return c, nil
 }
 
 // Set changes what happens to frames that go one way.
@@ -239,7 +285,11 @@ func (w *wire) Close() error {
 	w.engine.load[w.home]--
 	delete(w.engine.wires, w)
 	w.engine.mu.Unlock()
-	return w.closeEnds()
+	err := w.closeEnds()
+	if w.record != nil {
+		err = errors.Join(err, w.record.close())
+	}
+	return err
 }
 
 func (w *wire) closeEnds() error {

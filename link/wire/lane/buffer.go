@@ -152,7 +152,7 @@ func (b *Budget) Used() int64 { return b.used.Load() }
 // left for all others together (Choudhury and Hahne 1998), so that one link's frames do
 // not crowd out those of all.
 func (b *Budget) take(n, held int64) bool {
-	if used := b.used.Add(n); held+n <= b.limit-used+n {
+	if used := b.used.Add(n); held+n <= b.limit-used {
 		return true
 	}
 	b.used.Add(-n)

@@ -3,6 +3,8 @@ package lane
 import (
 	"math"
 	"time"
+
+	"weft/link/record"
 )
 
 // codel is a queue with controlled delay (RFC 8289).
@@ -20,7 +22,7 @@ const (
 
 func (q *codel) push(_ int64, e entry) {
 	if q.lane.full(e.bytes) {
-		q.lane.lose(&e, Overflow)
+		q.lane.lose(&e, record.Overflow)
 		return
 	}
 	q.add(e)
@@ -66,7 +68,7 @@ func (c *codelState) pop(l *Lane, q *fifo, now int64) (entry, bool) {
 				c.dropNext = controlLaw(c.dropNext, interval, c.count)
 				return e, true
 			}
-			l.lose(&e, AQMDrop)
+			l.lose(&e, record.AQMDrop)
 			if e, ok, drop = c.dequeue(l, q, now); !drop {
 				c.dropping = false
 			} else {
@@ -75,7 +77,7 @@ func (c *codelState) pop(l *Lane, q *fifo, now int64) (entry, bool) {
 		}
 	case drop:
 		if !l.mark(&e) {
-			l.lose(&e, AQMDrop)
+			l.lose(&e, record.AQMDrop)
 			e, ok, _ = c.dequeue(l, q, now)
 		}
 		c.dropping = true

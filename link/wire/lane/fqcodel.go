@@ -2,6 +2,8 @@ package lane
 
 import (
 	"encoding/binary"
+
+	"weft/link/record"
 )
 
 // fqCodel is a fair queue with CoDel for each flow (RFC 8290).
@@ -53,8 +55,15 @@ func (q *fqCodel) quantum() int { return q.lane.cfg.MTU + ethernetLen }
 func (q *fqCodel) size() (int, int64) { return q.packets, q.bytes }
 
 func (q *fqCodel) push(_ int64, e entry) {
-	f := &q.flows[flowHash(e.buf.data, q.lane.streams[effectFlow])%fqFlows]
 	over := q.lane.full(e.bytes)
+	q.add(e)
+	if over {
+		q.shorten()
+	}
+}
+
+func (q *fqCodel) add(e entry) {
+	f := &q.flows[flowHash(e.buf.data, q.lane.streams[effectFlow])%fqFlows]
 	f.add(e)
 	q.packets++
 	q.bytes += int64(e.bytes)
@@ -62,9 +71,6 @@ func (q *fqCodel) push(_ int64, e entry) {
 		f.listed = true
 		f.credit = q.quantum()
 		q.fresh.push(f)
-	}
-	if over {
-		q.shorten()
 	}
 }
 
@@ -83,7 +89,7 @@ func (q *fqCodel) shorten() {
 			return
 		}
 		q.count(&e)
-		q.lane.lose(&e, Overflow)
+		q.lane.lose(&e, record.Overflow)
 		if largest.bytes <= enough {
 			return
 		}

@@ -7,7 +7,7 @@
 // A super-frame (TSO, USO) stays in one piece of memory; its frames are decided upon one by
 // one, and those that leave together, in a row, leave as one smaller super-frame.
 //
-// It may import link and topo.
+// It may import link, link/record and topo.
 package lane
 
 import (
@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/bpf"
 
 	"weft/link"
+	"weft/link/record"
 	"weft/topo"
 )
 
@@ -35,12 +36,10 @@ type Config struct {
 // A Lane is one direction of a link. Times are nanoseconds of any clock that does not step
 // back. It belongs to one thread.
 type Lane struct {
-	// Record, if not nil, is told what has become of each frame.
-	Record func(Record)
-
 	pool   *Pool
 	cfg    Config
 	c      link.Counters
+	record func(record.Frame)
 	number uint64 // of the last frame that came
 	held   int64  // bytes of memory
 
@@ -71,9 +70,10 @@ type Lane struct {
 	leaving []entry // of the run that is leaving, if there is a record
 }
 
-// New returns a lane whose random numbers come from seed.
-func New(pool *Pool, seed uint64, now int64, cfg Config) (*Lane, error) {
-	l := &Lane{pool: pool, slots: slots{at: now}}
+// New returns a lane whose random numbers come from seed. It tells tell, which may be nil, what
+// has become of each frame.
+func New(pool *Pool, seed uint64, tell func(record.Frame), now int64, cfg Config) (*Lane, error) {
+	l := &Lane{pool: pool, record: tell, slots: slots{at: now}}
 	for effect := range l.streams {
 		l.streams[effect] = newStream(seed, uint64(effect))
 	}
@@ -114,7 +114,7 @@ func (l *Lane) Set(now int64, cfg Config) error {
 		l.began = now
 	}
 	l.cfg, l.chain, l.drop = cfg, c, drop
-	l.rate = l.schedule(max(now, l.free))
+	l.rate = l.schedule(now)
 	rate := float64(cfg.Rate)
 	if cfg.Trace != nil && cfg.Trace.rated {
 		rate = cfg.Trace.mean()
@@ -122,9 +122,9 @@ func (l *Lane) Set(now int64, cfg Config) error {
 	l.limit = newLimit(cfg.Impairment, rate, cfg.MTU)
 	l.setQueue(now, aqm)
 	i := cfg.Impairment
-	l.plain = i.IsZero() && l.Record == nil
+	l.plain = i.IsZero() && l.record == nil
 	i.Delay, i.Slot.Min, i.Slot.Max = 0, 0, 0
-	l.perFrame = !i.IsZero() || l.Record != nil
+	l.perFrame = !i.IsZero() || l.record != nil
 	return nil
 }
 
@@ -137,7 +137,11 @@ func (l *Lane) schedule(now int64) schedule {
 	case t != nil && t.rated:
 		return &traced{trace: t, start: l.began, rate: float64(l.cfg.Rate)}
 	case l.cfg.Rate != 0:
-		return newConstant(l.cfg.Rate, l.cfg.Burst, now)
+		r := newConstant(l.cfg.Rate, l.cfg.Burst)
+		if r.done = now - r.burst; l.serving { // as after a pause, or not
+			r.done = l.free
+		}
+		return r
 	}
 	return nil
 }
@@ -180,7 +184,7 @@ func (l *Lane) Pass(b *Buffer) bool {
 }
 
 // Passed counts what has become of a buffer that Pass let through.
-func (l *Lane) Passed(b *Buffer, fate Fate) { l.tally(fate, b.count, b.Bytes()) }
+func (l *Lane) Passed(b *Buffer, fate record.Fate) { l.tally(fate, b.count, b.Bytes()) }
 
 // Arrive takes the frames of a buffer from the pool's Scratch.
 func (l *Lane) Arrive(now int64, b *Buffer) {
@@ -188,7 +192,7 @@ func (l *Lane) Arrive(now int64, b *Buffer) {
 	if l.oversized(b) {
 		for i := range b.count {
 			l.number++
-			l.end(&entry{number: l.number, arrival: now, bytes: b.size(i, 1), count: 1}, Oversized, 0)
+			l.end(&entry{number: l.number, arrival: now, bytes: b.size(i, 1), count: 1}, record.Oversized, 0)
 		}
 		return
 	}
@@ -210,7 +214,7 @@ func (l *Lane) Arrive(now int64, b *Buffer) {
 func (l *Lane) arrive(h *holder, e entry) {
 	n := e.number
 	if l.dropped(n) || l.cfg.Filter != nil && l.filtered(h.buf, &e) {
-		l.end(&e, Filtered, 0)
+		l.end(&e, record.Filtered, 0)
 		return
 	}
 	l.bad = l.chain.step(l.streams[effectChain], n, l.bad)
@@ -219,7 +223,7 @@ func (l *Lane) arrive(h *holder, e entry) {
 		lost = l.streams[effectLoss].chance(n, r.loss)
 	}
 	if lost {
-		l.end(&e, Lost, 0)
+		l.end(&e, record.Lost, 0)
 		return
 	}
 	twice := l.streams[effectDuplicate].chance(n, l.cfg.Duplicate.Probability())
@@ -318,7 +322,7 @@ func (l *Lane) delay(t int64, e entry) {
 		return
 	}
 	l.latest = e.due
-	if n := l.ordered.n; n > 0 && l.Record == nil {
+	if n := l.ordered.n; n > 0 && l.record == nil {
 		last := l.ordered.at(n - 1)
 		if last.due == e.due && e.follows(last.buf, int(last.first)+int(last.count), last.marked) && last.arrival == e.arrival && !last.copy && !e.copy {
 			last.count += e.count
@@ -380,7 +384,7 @@ func (l *Lane) Depart(now int64) (r Run, ok bool) {
 		r.count += int(e.count)
 		r.bytes += e.bytes
 		r.entries++
-		if l.Record != nil {
+		if l.record != nil {
 			l.leaving = append(l.leaving, e)
 		}
 	}
@@ -406,8 +410,8 @@ func (l *Lane) next() entry {
 }
 
 // Done says what has become of a run, at now.
-func (l *Lane) Done(r *Run, fate Fate, now int64) {
-	if l.Record == nil {
+func (l *Lane) Done(r *Run, fate record.Fate, now int64) {
+	if l.record == nil {
 		l.tally(fate, r.count, r.bytes)
 	}
 	for i := range l.leaving {
@@ -456,7 +460,7 @@ func (l *Lane) Close() {
 		if !ok {
 			return
 		}
-		l.Done(&r, Down, Never)
+		l.Done(&r, record.Down, Never)
 	}
 }
 
@@ -471,7 +475,7 @@ type holder struct {
 func (h *holder) add(e entry) {
 	if h.kept == nil {
 		if h.kept = h.l.pool.keep(h.buf, h.l.held); h.kept == nil {
-			h.l.end(&e, NoMemory, 0)
+			h.l.end(&e, record.NoMemory, 0)
 			return
 		}
 		h.l.held += int64(cap(h.kept.data))

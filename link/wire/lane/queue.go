@@ -3,6 +3,7 @@ package lane
 import (
 	"time"
 
+	"weft/link/record"
 	"weft/topo"
 )
 
@@ -10,6 +11,8 @@ import (
 // before (active queue management). What it drops it gives to the lane's lose.
 type discipline interface {
 	push(now int64, e entry)
+	// add adds a frame whatever is full or due.
+	add(e entry)
 	// pop takes the frame that leaves next, after the drops that are due.
 	pop(now int64) (entry, bool)
 	// take takes a frame whatever is due.
@@ -90,7 +93,7 @@ func (l *Lane) enqueue(e entry) {
 		l.delay(e.arrival, e)
 		return
 	}
-	if l.Record != nil {
+	if l.record != nil {
 		packets, bytes := l.waiting()
 		e.depth, e.depthBytes = uint32(packets), uint32(min(bytes, 1<<32-1))
 	}
@@ -148,20 +151,17 @@ func (l *Lane) setQueue(now int64, aqm topo.AQM) {
 	}
 	old := l.queue
 	l.queue = newDiscipline(l)
-	if old == nil {
-		return
+	for old != nil {
+		e, ok := old.take()
+		if !ok {
+			return
+		}
+		l.queue.add(e)
 	}
-	// None of them is dropped: there is room enough while they move.
-	bound := l.limit
-	l.limit = limit{}
-	for e, ok := old.take(); ok; e, ok = old.take() {
-		l.queue.push(e.arrival, e)
-	}
-	l.limit = bound
 }
 
 // lose drops a frame that has been queued or was to be.
-func (l *Lane) lose(e *entry, fate Fate) {
+func (l *Lane) lose(e *entry, fate record.Fate) {
 	l.end(e, fate, 0)
 	l.release(e.buf)
 }
@@ -184,7 +184,7 @@ type dropTail struct {
 
 func (q *dropTail) push(_ int64, e entry) {
 	if q.lane.full(e.bytes) {
-		q.lane.lose(&e, Overflow)
+		q.lane.lose(&e, record.Overflow)
 		return
 	}
 	q.add(e)

@@ -17,8 +17,9 @@ type constant struct {
 	rest  uint64
 }
 
-func newConstant(rate topo.Rate, burst, now int64) *constant {
-	return &constant{rate: uint64(rate), burst: int64(float64(burst) * 8e9 / float64(rate)), done: now}
+// newConstant returns a rate with a burst in bytes.
+func newConstant(rate topo.Rate, burst int64) *constant {
+	return &constant{rate: uint64(rate), burst: int64(float64(burst) * 8e9 / float64(rate))}
 }
 
 // depart is the generic cell rate algorithm (ITU-T I.371) with the frame's last bit.
