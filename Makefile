@@ -30,6 +30,7 @@ VM_TESTS   := \
 # A number of runs, not a time: when a time is over, go test sometimes reports that as a failure.
 FUZZTIME ?= 20000x
 FUZZ     := ./topo:FuzzGenerate ./topo:FuzzPlan ./topo:FuzzParseController ./topo:FuzzLinkOptions ./control:FuzzReader ./control:FuzzController \
+	./link/wire/lane:FuzzSegments ./link/wire/lane:FuzzParseTrace ./link/record:FuzzReader ./internal/filter:FuzzParseProgram \
 	./shell:FuzzLine ./internal/probe:FuzzEcho ./cmd/weft:FuzzOptparse ./node:FuzzSplit
 
 .PHONY: build

@@ -56,7 +56,7 @@ func newPair(driver string, options ...string) (*pair, error) {
 			return nil, err
 		}
 		defer h.Close()
-		if err := link.Veth(h, ends[0], ends[1], 0); err != nil {
+		if err := link.Veth(h, ends[0], ends[1], 0, 1500); err != nil {
 			return nil, err
 		}
 	} else {
