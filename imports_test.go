@@ -26,7 +26,7 @@ func arrows() map[string][]string {
 		// Builds networks, acts on them, checks and reports.
 		"experiment":     {"api", "network", "capture", "conversation", "control", "control/openflow", "topo", "topo/", "internal/"},
 		"session":        {"shell", "api", "network", "capture", "conversation", "topo", "internal/sandbox"},
-		"shell":          {"api", "network", "capture", "conversation", "topo"},
+		"shell":          {"script", "api", "network", "capture", "conversation", "topo"},
 		"script":         {"experiment", "api", "network", "topo"},
 		"api":            {"network", "node", "capture", "conversation", "topo"},
 		"network":        {"node", "link", "link/wire", "link/netem", "control", "capture", "conversation", "dpdkhost", "topo", "internal/"},

@@ -11,22 +11,16 @@ import (
 	"weft/topo"
 )
 
-// A kind is that of a node.
-type kind string
-
-const (
-	hostKind       kind = "host"
-	switchKind     kind = "switch"
-	controllerKind kind = "controller"
-)
-
 // A draft is a network as a script describes it.
+//
+// It is the backend of a world without a running network.
 type draft struct {
+	w           *world
 	settings    topo.Spec // without nodes and links
 	hosts       []*topo.Host
 	switches    []*topo.Switch
 	controllers []*topo.Controller
-	links       []*draftedLink
+	drafted     []*draftedLink
 	made        int // links so far, those that are gone too
 	// uncontrolled says that the script wants no controller at all.
 	uncontrolled bool
@@ -49,6 +43,8 @@ type draftedLink struct {
 
 func newDraft() *draft { return &draft{nodes: map[string]draftedNode{}} }
 
+var _ backend = (*draft)(nil)
+
 // claim enters a node's name.
 func (d *draft) claim(name string, n draftedNode) error {
 	if have, ok := d.nodes[name]; ok {
@@ -61,35 +57,33 @@ func (d *draft) claim(name string, n draftedNode) error {
 	return nil
 }
 
-func (d *draft) addHost(h topo.Host, at Position) error {
-	if err := d.claim(h.Name, draftedNode{hostKind, at, &h}); err != nil {
-		return err
+func (d *draft) addNode(c *call, what any) error {
+	at := where(c.thread)
+	switch n := what.(type) {
+	case topo.Host:
+		if err := d.claim(n.Name, draftedNode{hostKind, at, &n}); err != nil {
+			return err
+		}
+		d.hosts = append(d.hosts, &n)
+	case topo.Switch:
+		if err := d.claim(n.Name, draftedNode{switchKind, at, nil}); err != nil {
+			return err
+		}
+		d.switches = append(d.switches, &n)
+	case topo.Controller:
+		if err := d.claim(n.Name, draftedNode{controllerKind, at, nil}); err != nil {
+			return err
+		}
+		d.controllers = append(d.controllers, &n)
 	}
-	d.hosts = append(d.hosts, &h)
 	return nil
 }
 
-func (d *draft) addSwitch(s topo.Switch, at Position) error {
-	if err := d.claim(s.Name, draftedNode{switchKind, at, nil}); err != nil {
-		return err
-	}
-	d.switches = append(d.switches, &s)
-	return nil
-}
-
-func (d *draft) addController(c topo.Controller, at Position) error {
-	if err := d.claim(c.Name, draftedNode{controllerKind, at, nil}); err != nil {
-		return err
-	}
-	d.controllers = append(d.controllers, &c)
-	return nil
-}
-
-func (d *draft) addLink(l topo.Link, at Position) (*draftedLink, error) {
+func (d *draft) addLink(c *call, l topo.Link) (*link, error) {
 	for _, e := range []topo.LinkEnd{l.A, l.B} {
 		switch n, ok := d.nodes[e.Node]; {
 		case !ok:
-			return nil, unknown("node", e.Node, d.names())
+			return nil, unknown("node", e.Node, d.ends())
 		case n.kind == controllerKind:
 			return nil, fmt.Errorf("%s is a controller, which has no links; write a host or switch", e.Node)
 		}
@@ -97,16 +91,21 @@ func (d *draft) addLink(l topo.Link, at Position) (*draftedLink, error) {
 	if l.A.Node == l.B.Node {
 		return nil, fmt.Errorf("a link joins two nodes, not %s with itself", l.A.Node)
 	}
-	if len(d.links) >= topo.MaxLinks {
+	if len(d.drafted) >= topo.MaxLinks {
 		return nil, fmt.Errorf("the network has %d links, and no more are possible", topo.MaxLinks)
 	}
 	d.made++
-	made := &draftedLink{Link: l, id: d.made, at: at}
-	d.links = append(d.links, made)
-	return made, nil
+	made := &draftedLink{Link: l, id: d.made, at: where(c.thread)}
+	d.drafted = append(d.drafted, made)
+	return d.link(made), nil
 }
 
-func (d *draft) names() []string {
+func (d *draft) link(l *draftedLink) *link {
+	return &link{w: d.w, id: l.id, a: l.A.Node, b: l.B.Node, draft: l}
+}
+
+// ends are the names of the nodes that a link can join.
+func (d *draft) ends() []string {
 	var names []string
 	for _, h := range d.hosts {
 		names = append(names, h.Name)
@@ -117,12 +116,47 @@ func (d *draft) names() []string {
 	return names
 }
 
-func (d *draft) removeNode(name string) error {
+func (d *draft) kindOf(name string) (kind, error) {
 	n, ok := d.nodes[name]
 	if !ok {
-		return unknown("node", name, d.names())
+		return "", unknown("node", name, d.ends())
 	}
-	switch n.kind {
+	return n.kind, nil
+}
+
+func (d *draft) list(k kind) ([]string, error) {
+	var names []string
+	switch k {
+	case hostKind:
+		for _, h := range d.hosts {
+			names = append(names, h.Name)
+		}
+	case switchKind:
+		for _, s := range d.switches {
+			names = append(names, s.Name)
+		}
+	case controllerKind:
+		for _, c := range d.controllers {
+			names = append(names, c.Name)
+		}
+	}
+	return names, nil
+}
+
+func (d *draft) links() ([]*link, error) {
+	var all []*link
+	for _, l := range d.drafted {
+		all = append(all, d.link(l))
+	}
+	return all, nil
+}
+
+func (d *draft) removeNode(_ *call, name string) error {
+	k, err := d.kindOf(name)
+	if err != nil {
+		return err
+	}
+	switch k {
 	case hostKind:
 		d.hosts = slices.DeleteFunc(d.hosts, func(h *topo.Host) bool { return h.Name == name })
 	case switchKind:
@@ -131,12 +165,19 @@ func (d *draft) removeNode(name string) error {
 		d.controllers = slices.DeleteFunc(d.controllers, func(c *topo.Controller) bool { return c.Name == name })
 	}
 	delete(d.nodes, name)
-	d.removeLinks(func(l *draftedLink) bool { return l.A.Node == name || l.B.Node == name })
+	d.drop(func(l *draftedLink) bool { return l.A.Node == name || l.B.Node == name })
 	return nil
 }
 
-func (d *draft) removeLinks(gone func(*draftedLink) bool) (removed int) {
-	d.links = slices.DeleteFunc(d.links, func(l *draftedLink) bool {
+func (d *draft) removeLink(_ *call, l *link) error {
+	if d.drop(func(x *draftedLink) bool { return x == l.draft }) == 0 {
+		return errGone
+	}
+	return nil
+}
+
+func (d *draft) drop(gone func(*draftedLink) bool) (removed int) {
+	d.drafted = slices.DeleteFunc(d.drafted, func(l *draftedLink) bool {
 		if gone(l) {
 			l.gone = true
 			removed++
@@ -161,7 +202,7 @@ func (d *draft) spec() topo.Spec {
 	if len(d.controllers) == 0 && !d.uncontrolled {
 		s.Controllers = []topo.Controller{{Name: "c0", Kind: topo.ControllerBuiltin}}
 	}
-	for _, l := range d.links {
+	for _, l := range d.drafted {
 		s.Links = append(s.Links, l.Link)
 	}
 	return s
@@ -213,8 +254,8 @@ func (d *draft) locate(script string, err error) *Error {
 		if _, err := fmt.Sscanf(words[1], "%d", &number); err != nil {
 			number = 1 // the only link
 		}
-		if number >= 1 && number <= len(d.links) {
-			e.Position = d.links[number-1].at
+		if number >= 1 && number <= len(d.drafted) {
+			e.Position = d.drafted[number-1].at
 		}
 	default:
 		if n, ok := d.nodes[words[1]]; ok && string(n.kind) == words[0] {

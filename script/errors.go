@@ -176,20 +176,47 @@ func callers(stack starlark.CallStack) []Caller {
 // cancelled is how go.starlark.net begins the message of a thread that was stopped.
 const cancelled = "Starlark computation cancelled: "
 
-// reword says in weft's way what go.starlark.net says.
+// reword says in weft's way what go.starlark.net says, above all of what is Python but not
+// Starlark.
 func reword(text string) string {
 	text = strings.TrimPrefix(text, cancelled)
-	for _, python := range []struct{ begins, say string }{
-		{"got identifier, want newline", "two words stand beside each other; if this is Python's import, del, try, with, class or global, Starlark has no such statement"},
-	} {
-		if text == python.begins {
-			return python.say
-		}
-	}
 	if f, ok := strings.CutSuffix(text, " called recursively"); ok {
 		return f + " calls itself, which Starlark does not allow; write a loop"
 	}
-	return text
+	if name, ok := strings.CutPrefix(text, "undefined: "); ok {
+		name, hint, _ := strings.Cut(name, " ")
+		if hint = strings.Trim(hint, "()"); hint != "" {
+			hint = "; " + hint
+		}
+		return "there is no name " + name + hint
+	}
+	if reason, ok := strings.CutPrefix(text, "fail: "); ok {
+		return reason
+	}
+	got, want, ok := strings.Cut(strings.TrimPrefix(text, "got "), ", want ")
+	if !ok {
+		return text
+	}
+	if want == "EOF" {
+		return "this is not an expression; px executes statements"
+	}
+	switch got {
+	case "import", "from":
+		return "Starlark has no import; load('FILE.star', 'NAME') takes a name from a file"
+	case "try", "except", "finally", "raise":
+		return "Starlark has no exceptions: an error ends the script, and fail('...') makes one"
+	case "class":
+		return "Starlark has no classes; write functions, and dicts for data"
+	case "del":
+		return "Starlark has no del; write d.pop(KEY), or give the name another value"
+	case "with", "yield", "nonlocal", "global", "is", "assert", "as":
+		return "Starlark has no " + got
+	case "end of file", "newline", "indent", "outdent":
+		return "something is missing before the end of the line (" + want + ")"
+	case "string literal":
+		return "there is text in quotes where " + want + " should be; Starlark has no f'...': write '%s' % x"
+	}
+	return got + " stands where " + want + " should be"
 }
 
 // displayPath is how errors name a file that is loaded by the file at from.

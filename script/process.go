@@ -135,13 +135,16 @@ func (q request) evaluate(ctx context.Context, print io.Writer) (a answer) {
 // evaluateFrom evaluates the script from sources.
 func (q request) evaluateFrom(ctx context.Context, from sources, print io.Writer) (a answer) {
 	w := newWorld(newDraft())
+	w.started = func(*call) error { return errStarted }
 	params := &parameters{given: q.Params}
 	builtins := w.builtins()
 	builtins["param"] = starlark.NewBuiltin("param", params.param)
 	e := newEvaluator(Options{Limits: q.Limits, Print: print}, from, builtins)
-	t := e.thread(q.Path)
-	err := q.Limits.orDefault().watch(ctx, t, func() error {
+	err := e.watch(ctx, q.Path, func(t *starlark.Thread) error {
 		_, err := e.file(t, q.Path, "")
+		if errors.Is(err, errStarted) {
+			err = nil
+		}
 		return err
 	})
 	if q.Describe {
@@ -168,6 +171,9 @@ func (q request) evaluateFrom(ctx context.Context, from sources, print io.Writer
 	}
 	return a
 }
+
+// errStarted ends an evaluation that only wants the network: at net.start().
+var errStarted = errors.New("the network would start here")
 
 // introduction returns the comment at the beginning of a script, without its signs.
 func introduction(text []byte) string {
@@ -236,9 +242,9 @@ func ask(ctx context.Context, q request, print io.Writer) (answer, error) {
 		return answer{}, outer.Err()
 	case ctx.Err() != nil:
 		return answer{}, stopped(q, context.Cause(ctx))
-	case said.mentions("out of memory", "cannot allocate memory", "failed to allocate"):
+	case said.mentions("out of memory", "cannot allocate", "cannot map", "failed to allocate", "errno=12"):
 		return answer{}, stopped(q, fmt.Errorf("the script uses more than %d MB of memory", q.Limits.Memory/1e6))
-	case said.mentions("stack"):
+	case said.mentions("stack exceeds", "stack overflow"):
 		return answer{}, stopped(q, errors.New("the script's values or statements are nested too deeply"))
 	}
 	return answer{}, stopped(q, fmt.Errorf("the script's process failed: %w: %s", err, strings.TrimSpace(said.String())))

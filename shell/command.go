@@ -139,12 +139,12 @@ func commands() []command {
 		{name: "source", usage: "FILE", doc: "run the commands in a file", example: "source setup.txt",
 			mininet:  "Read commands from an input file.\n           Usage: source <file>",
 			verbatim: true, run: runSource},
-		{name: "py", usage: "EXPRESSION", doc: "not in this version", example: "py net.hosts",
+		{name: "py", usage: "EXPRESSION", doc: "evaluate Starlark, a small Python; py help(h1) lists what h1 can do", example: "py h1.IP()",
 			mininet:  "Evaluate a Python expression.\n           Node names may be used, e.g.: py h1.cmd('ls')",
-			verbatim: true, run: runScript},
-		{name: "px", usage: "STATEMENT", doc: "not in this version", example: "px print(net)",
+			verbatim: true, run: runPy},
+		{name: "px", usage: "STATEMENT", doc: "execute statements in Starlark; what they define is kept", example: "px h3 = net.addHost('h3'); net.addLink(h3, s1)",
 			mininet:  "Execute a Python statement.\n            Node names may be used, e.g.: px print h1.cmd('ls')",
-			verbatim: true, run: runScript},
+			verbatim: true, run: runPx},
 		{name: "exit", doc: "leave; so do quit and Ctrl-D", example: "exit", mininet: "Exit", run: runExit},
 		{name: "quit", doc: "leave", example: "quit", mininet: "Exit", run: runExit},
 		{name: "EOF", doc: "leave", example: "EOF", mininet: "Exit", run: runEOF},
@@ -387,11 +387,6 @@ func runSource(ctx context.Context, c *call) error {
 		return c.misuse("usage: source <file>")
 	}
 	return c.source(ctx, words[0])
-}
-
-func runScript(_ context.Context, c *call) error {
-	text := c.name + ": scripting comes with a later version of weft"
-	return mistake{"*** " + text, text}
 }
 
 func runExit(context.Context, *call) error { return ErrExit }
