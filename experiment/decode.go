@@ -269,9 +269,17 @@ func (d *decoder) fields(path []any, to reflect.Value, values map[string]any, wh
 	for _, f := range known {
 		names = append(names, f.name)
 	}
+	rest := slices.Index(names, restKey)
 	for _, name := range sortedKeys(values) {
 		at := append(slices.Clip(path), name)
 		i := slices.Index(names, name)
+		if rest >= 0 && name != "options" && (i < 0 || i == rest) {
+			d.linkOption(at, to.FieldByIndex(known[rest].index), name, values[name])
+			continue
+		}
+		if rest >= 0 && name == "options" {
+			i = rest
+		}
 		if i < 0 {
 			d.errs.failKey(at, unknown("field of "+what, name, names))
 			continue
@@ -288,6 +296,20 @@ func (d *decoder) fields(path []any, to reflect.Value, values map[string]any, wh
 			d.errs.fail(path, fmt.Errorf("%s needs %s: %s", what, f.name, f.doc))
 		}
 	}
+}
+
+// restKey is the name of the field that takes all settings of links.
+const restKey = "*"
+
+// linkOption adds a setting of links, written as a field.
+func (d *decoder) linkOption(path []any, to reflect.Value, name string, v any) {
+	text, err := asText(v)
+	if err != nil {
+		d.errs.fail(path, err)
+		return
+	}
+	options := to.Addr().Interface().(*[]string)
+	*options = append(*options, name+"="+text)
 }
 
 // value sets one field.

@@ -159,6 +159,18 @@ func changeKinds() []Kind {
 			New: func() Action { return &Up{} }, Short: shortTargets, Usage: "s1-s2, s1, h1 or s1:c0",
 		},
 		{
+			Name: "link", Doc: "change what links do to frames: rate, delay, loss, ...",
+			New: func() Action { return &LinkOptions{} }, Short: shortLink, Usage: "s1-s2 delay=20ms bw=5",
+		},
+		{
+			Name: "cut", Doc: "make links drop all frames while their ends stay up",
+			New: func() Action { return &Cut{} }, Short: shortLinks, Usage: "s1-s2, or s1->s2",
+		},
+		{
+			Name: "mend", Doc: "undo cut",
+			New: func() Action { return &Mend{} }, Short: shortLinks, Usage: "s1-s2, or s1->s2",
+		},
+		{
 			Name: "control", Doc: "delay or limit a control channel",
 			New: func() Action { return &Control{} },
 		},

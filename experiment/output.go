@@ -69,6 +69,14 @@ func (o *output) take(p []byte) (err error) {
 	return err
 }
 
+// resultFile returns the path of a file among the trial's results, by its name.
+func (t *Trial) resultFile(name string) (string, error) {
+	if name == "" || !filepath.IsLocal(name) {
+		return "", fmt.Errorf("%q is no file of the results; write a name without a directory", name)
+	}
+	return filepath.Join(t.Dir, name), nil
+}
+
 // text returns what was written, the first maxKept bytes.
 func (o *output) text() string {
 	o.mu.Lock()

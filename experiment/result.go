@@ -143,6 +143,8 @@ type Verdict struct {
 	Condition string `json:"condition"`
 	Value     string `json:"value"` // for people
 	Passed    bool   `json:"passed"`
+	// Default says that it is expected of all steps of the kind.
+	Default bool `json:"default,omitempty"`
 }
 
 // Values are quantities by name. In JSON times are seconds.

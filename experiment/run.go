@@ -136,7 +136,7 @@ func newRunner(c Config, jobs []job) *runner {
 	r.result = &Result{
 		Schema: Schema, Name: e.Name, Doc: e.Doc, File: e.File, Source: e.Source, Started: r.start, Seed: e.Seed, Strict: c.Strict,
 		Parameters: append([]Parameter{}, e.Parameters...), Sweep: append([]Axis{}, e.Sweep...), Trials: []*TrialResult{},
-		Fidelity: Fidelity{Verdict: "unknown", Reasons: []Reason{}},
+		Fidelity: Fidelity{Verdict: FidelityUnknown, Reasons: []Reason{}}, Versions: versions(c.Version),
 	}
 	return r
 }
@@ -201,7 +201,7 @@ func fileName(text string) string {
 func (r *runner) trial(ctx context.Context, j job) {
 	t := j.result
 	t.Started, t.Directory = time.Now(), "."
-	t.Fidelity = Fidelity{Verdict: "unknown", Reasons: []Reason{}}
+	t.Fidelity = Fidelity{Verdict: FidelityUnknown, Reasons: []Reason{}}
 	r.result.Trials = append(r.result.Trials, t)
 	if !r.alone {
 		t.Directory = fmt.Sprintf("trial-%03d", len(r.result.Trials))
@@ -265,6 +265,12 @@ func (r *runner) carryOut(ctx context.Context, j job, dir string) (err error) {
 		return err
 	}
 	t.BuildSeconds, t.Plan = time.Since(began).Seconds(), j.plan
+	if err := writeJSON(filepath.Join(dir, "plan.json"), j.plan); err != nil {
+		return err
+	}
+	if st, err := l.client.State(l.ctx); err == nil {
+		r.result.Versions.Datapath, r.result.Versions.Rootless = string(st.Datapath), st.Rootless
+	}
 	limit := r.Experiment.Timeout
 	if limit == 0 {
 		limit = DefaultTimeout
@@ -307,6 +313,3 @@ func worse(a, b Status) bool {
 	rank := map[Status]int{Passed: 0, Failed: 1, Broken: 2, Interrupted: 3}
 	return rank[a] > rank[b]
 }
-
-// write writes the results.
-func (r *runner) write() error { return writeJSON(filepath.Join(r.Results, "result.json"), r.result) }

@@ -83,7 +83,7 @@ func quantities(trials []*TrialResult, point int) []QuantitySummary {
 				}
 				found[k], unit[k] = append(found[k], v), q.Unit
 				for _, v := range s.Expected {
-					expected[k] = expected[k] || v.Quantity == q.Name
+					expected[k] = expected[k] || v.Quantity == q.Name && !v.Default
 				}
 			}
 		}

@@ -168,7 +168,7 @@ func (t *Trial) attempt(ctx context.Context, s Step, r *StepResult) {
 		r.Status = Passed
 	}
 	var wrong []string
-	for _, e := range s.expectations() {
+	for i, e := range s.expectations() {
 		q, err := kind.Quantity(e.Quantity)
 		if err != nil {
 			r.Status, r.Message = Broken, err.Error()
@@ -176,7 +176,7 @@ func (t *Trial) attempt(ctx context.Context, s Step, r *StepResult) {
 		}
 		value := out.Values[e.Quantity]
 		for _, c := range e.Conditions {
-			v := Verdict{Quantity: q.Name, Condition: c.String(), Value: FormatValue(q.Unit, value), Passed: c.Holds(value)}
+			v := Verdict{Quantity: q.Name, Condition: c.String(), Value: FormatValue(q.Unit, value), Passed: c.Holds(value), Default: i >= len(s.Expect)}
 			r.Expected = append(r.Expected, v)
 			if !v.Passed {
 				wrong = append(wrong, fmt.Sprintf("%s is %s, expected %s", v.Quantity, v.Value, v.Condition))
