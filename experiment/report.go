@@ -117,7 +117,7 @@ func (r *Result) sweepFigures() []figure {
 				}
 			}
 		}
-		if len(points) > 1 {
+		if len(points) > 1 && slices.ContainsFunc(points, func(q QuantitySummary) bool { return q.Max > 0 }) {
 			title := fmt.Sprintf("%s: %s by %s", first.Step, first.Quantity, r.Sweep[0].Parameter)
 			all = append(all, figure{title, drawSweep(title, first.Unit, labels, points)})
 		}

@@ -144,16 +144,42 @@ func studentT(degrees int) float64 {
 	return z + (z*z*z+z)/(4*n) + (5*math.Pow(z, 5)+16*z*z*z+3*z)/(96*n*n)
 }
 
+// Show writes a value of the quantity for people.
+func (q QuantitySummary) Show(v float64) string {
+	if q.Unit == Time {
+		return FormatValue(Time, time.Duration(v*1e9))
+	}
+	return FormatValue(q.Unit, v)
+}
+
+// ShowCI writes the confidence interval for people; nothing for a single value.
+func (q QuantitySummary) ShowCI() string {
+	if q.CI95 == nil {
+		return ""
+	}
+	return q.Show(*q.CI95)
+}
+
 // Text says mean, range and confidence for people.
 func (q QuantitySummary) Text() string {
-	value := func(v float64) string {
-		if q.Unit == Time {
-			return FormatValue(Time, time.Duration(v*1e9))
-		}
-		return FormatValue(q.Unit, v)
-	}
 	if q.Count == 1 {
-		return value(q.Mean)
+		return q.Show(q.Mean)
 	}
-	return fmt.Sprintf("%s ± %s (median %s, %s to %s)", value(q.Mean), value(*q.CI95), value(q.Median), value(q.Min), value(q.Max))
+	return fmt.Sprintf("%s ± %s (median %s, %s to %s)", q.Show(q.Mean), q.ShowCI(), q.Show(q.Median), q.Show(q.Min), q.Show(q.Max))
+}
+
+// isMain reports whether people want to see the quantity first: something is expected of it,
+// or it is what its step is made for.
+func (q QuantitySummary) isMain() bool {
+	return q.expected || slices.Contains([]string{"rate", "rtt", "loss", "jitter", "setup", "ready", "reached"}, q.Quantity)
+}
+
+// Main returns the quantities that people want to see first, Others the rest.
+func (p PointSummary) Main() []QuantitySummary {
+	return slices.DeleteFunc(slices.Clone(p.Quantities), func(q QuantitySummary) bool { return !q.isMain() })
+}
+
+// Others returns the quantities that are not Main.
+func (p PointSummary) Others() []QuantitySummary {
+	return slices.DeleteFunc(slices.Clone(p.Quantities), QuantitySummary.isMain)
 }

@@ -113,10 +113,8 @@ func (r *Result) WriteText(w io.Writer, failures bool) error {
 				head = "all trials"
 			}
 			fmt.Fprintf(t, "%s\t%d of %s passed\t%s\n", head, p.Passed, plural(float64(p.Trials), "trial"), p.Totals.Text())
-			for _, q := range p.Quantities {
-				if q.expected || q.Quantity == "rate" || q.Quantity == "rtt" {
-					fmt.Fprintf(t, "  %s\t%s\t%s\n", q.Step, q.Quantity, q.Text())
-				}
+			for _, q := range p.Main() {
+				fmt.Fprintf(t, "  %s\t%s\t%s\n", q.Step, q.Quantity, q.Text())
 			}
 		}
 		t.Flush()
