@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"go.starlark.net/starlark"
 
@@ -22,6 +21,8 @@ type draft struct {
 	controllers []*topo.Controller
 	drafted     []*draftedLink
 	made        int // links so far, those that are gone too
+	commands    []topo.Command
+	commandsAt  []Position
 	// uncontrolled says that the script wants no controller at all.
 	uncontrolled bool
 	nodes        map[string]draftedNode
@@ -165,6 +166,11 @@ func (d *draft) removeNode(_ *call, name string) error {
 		d.controllers = slices.DeleteFunc(d.controllers, func(c *topo.Controller) bool { return c.Name == name })
 	}
 	delete(d.nodes, name)
+	for i := len(d.commands) - 1; i >= 0; i-- {
+		if d.commands[i].Node == name {
+			d.commands, d.commandsAt = slices.Delete(d.commands, i, i+1), slices.Delete(d.commandsAt, i, i+1)
+		}
+	}
 	d.drop(func(l *draftedLink) bool { return l.A.Node == name || l.B.Node == name })
 	return nil
 }
@@ -205,6 +211,7 @@ func (d *draft) spec() topo.Spec {
 	for _, l := range d.drafted {
 		s.Links = append(s.Links, l.Link)
 	}
+	s.Commands = d.commands
 	return s
 }
 
@@ -220,12 +227,13 @@ func (d *draft) finish(script string) (topo.Spec, error) {
 		return s, nil
 	}
 	var all Errors
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		joined = errors.Join(err).(interface{ Unwrap() []error })
-	}
-	for _, e := range flatten(joined.Unwrap()) {
-		all = append(all, d.locate(script, e))
+	for _, e := range flatten([]error{err}) {
+		at := Position{File: script}
+		var f *topo.Fault
+		if errors.As(e, &f) {
+			at = d.madeAt(f, at)
+		}
+		all = append(all, &Error{Position: at, Message: e.Error()})
 	}
 	return topo.Spec{}, all
 }
@@ -243,38 +251,25 @@ func flatten(list []error) []error {
 	return flat
 }
 
-// locate finds the line that made the node or link which an error of topo names first.
-func (d *draft) locate(script string, err error) *Error {
-	e := &Error{Position: Position{File: script}, Message: err.Error()}
-	subject, _, _ := strings.Cut(e.Message, ": ")
-	var number int
-	switch words := strings.Fields(subject); {
-	case len(words) < 2:
-	case words[0] == "link":
-		if _, err := fmt.Sscanf(words[1], "%d", &number); err != nil {
-			number = 1 // the only link
-		}
-		if number >= 1 && number <= len(d.drafted) {
-			e.Position = d.drafted[number-1].at
-		}
-	default:
-		if n, ok := d.nodes[words[1]]; ok && string(n.kind) == words[0] {
-			e.Position = n.at
-			return e
-		}
-		// A node whose name is wrong is called by its number.
-		if _, err := fmt.Sscanf(words[1], "%d", &number); err == nil && number >= 1 {
-			switch {
-			case words[0] == string(hostKind) && number <= len(d.hosts):
-				e.Position = d.nodes[d.hosts[number-1].Name].at
-			case words[0] == string(switchKind) && number <= len(d.switches):
-				e.Position = d.nodes[d.switches[number-1].Name].at
-			case words[0] == string(controllerKind) && number <= len(d.controllers):
-				e.Position = d.nodes[d.controllers[number-1].Name].at
-			}
-		}
+// madeAt returns the line that made the entry which is wrong, otherwise whole.
+func (d *draft) madeAt(f *topo.Fault, whole Position) Position {
+	i, name := f.Index, ""
+	switch {
+	case f.Kind == string(hostKind) && i < len(d.hosts):
+		name = d.hosts[i].Name
+	case f.Kind == string(switchKind) && i < len(d.switches):
+		name = d.switches[i].Name
+	case f.Kind == string(controllerKind) && i < len(d.controllers):
+		name = d.controllers[i].Name
+	case f.Kind == "link" && i < len(d.drafted):
+		return d.drafted[i].at
+	case f.Kind == "command" && i < len(d.commandsAt):
+		return d.commandsAt[i]
 	}
-	return e
+	if n, ok := d.nodes[name]; ok {
+		return n.at
+	}
+	return whole
 }
 
 // where returns the place in the script that called the built-in function which runs on t.

@@ -50,6 +50,7 @@ func programMethods() []method[*node] {
 		}},
 		{name: "sendCmd", usage: "COMMAND...", doc: "start a command; waitOutput waits for its end", run: sendCmd},
 		{name: "waitOutput", doc: "wait for the command of sendCmd and return its output", run: waitOutput},
+		{name: "run", usage: "COMMAND, at=, timeout=", doc: "have a command run when the network is up, or so much later", run: runLater},
 		{name: "pid", doc: "process ID of the node's shell", get: func(n *node) (starlark.Value, error) {
 			live, err := n.w.running()
 			if err != nil {
@@ -69,6 +70,34 @@ func programMethods() []method[*node] {
 		{name: "setHostRoute", usage: "ADDRESS, INTERFACE", doc: "add a route to an address", run: setHostRoute},
 	}
 }
+
+// runLater makes a command part of the description of the network.
+func runLater(c *call, n *node) (starlark.Value, error) {
+	d := n.w.draft
+	if d == nil {
+		return nil, errors.New("the network runs already; cmd runs a command now")
+	}
+	var v starlark.Value
+	if err := c.take([]string{"command"}, &v); err != nil {
+		return nil, err
+	}
+	line, err := (&call{args: starlark.Tuple{v}}).line()
+	if err != nil {
+		return nil, err
+	}
+	command := topo.Command{Node: n.name, Command: line}
+	if err := setFields(&command, c.kwargs, []string{"node", "command"}); err != nil {
+		return nil, err
+	}
+	if len(d.commands) >= maxCommands {
+		return nil, fmt.Errorf("the network has %d commands, and no more are possible", maxCommands)
+	}
+	d.commands, d.commandsAt = append(d.commands, command), append(d.commandsAt, where(c.thread))
+	return starlark.None, nil
+}
+
+// maxCommands bounds the commands of a description.
+const maxCommands = 100_000
 
 // line joins the words of a command: texts, nodes, numbers, or one list of these.
 func (c *call) line() (string, error) {

@@ -315,3 +315,46 @@ func TestCancelled(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestProgramsAndFiles(t *testing.T) {
+	s := mustTopology(t, `
+h1 = host('h1', files={'/etc/motd.d/x': 'hello\n', '/opt/x/b': b'\xff'})
+h2 = host('h2', files=[{'path': '/opt/x/run', 'content': 'exit', 'mode': 0o755}])
+h3 = host('h3')
+h1.run('sleep 1', at='5s', timeout=60)
+h2.run(['ping', '-c1', 'h1'], at=0.5)
+h3.run('echo gone')
+net.delHost(h3)
+`, nil)
+	golden(t, "programs.json", asJSON(t, s))
+}
+
+// What is wrong only in the network as a whole is found at the line that made it.
+func TestFaultsHaveLines(t *testing.T) {
+	_, err := topology(t, `
+host('h1', ip='10.0.0.1/8')
+host('h2', ip='10.0.0.1/8')
+host('a b')
+switch('s1', dpid=1, failMode='sometimes')
+switch('s2', dpid=1, controllers='c9')
+link('h1', 's1', port1=3)
+link('h1', 's2', port1=3)
+net['h1'].run('')
+net['h2'].run('x', at='1000h')
+net.ip6Base = '10.0.0.0/8'
+`, nil)
+	if got, want := withoutDir(err), "a.star:9:14: run: there is no command; write one, such as 'ip addr'"; got != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+	_, err = topology(t, `
+host('h1', ip='10.0.0.1/8')
+host('h2', ip='10.0.0.1/8')
+host('a b')
+switch('s1', dpid=1, failMode='sometimes')
+switch('s2', dpid=1, controllers='c9')
+link('h1', 's1', port1=3)
+link('h1', 's2', port1=3)
+net.ip6Base = '10.0.0.0/8'
+`, nil)
+	golden(t, "faults.txt", strings.Join(strings.Split(withoutDir(err), filepath.Dir(err.Error())+"/"), ""))
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -89,7 +90,11 @@ func (p *program) prepare(root *cobra.Command) {
 // add makes commands subcommands of root.
 func (p *program) add(root *cobra.Command, commands ...*cobra.Command) {
 	for _, c := range commands {
-		c.SetHelpFunc(func(cmd *cobra.Command, _ []string) { writeHelp(p.out, cmd, nil) })
+		c.SetHelpFunc(func(cmd *cobra.Command, words []string) {
+			if !p.helpScript(context.Background(), words) {
+				writeHelp(p.out, cmd, nil)
+			}
+		})
 		c.Flags().VisitAll(splitUsage)
 		root.AddCommand(c)
 	}

@@ -81,7 +81,7 @@ func (p *program) runCommand() *cobra.Command {
 		if err := noEmptyValues(f); err != nil {
 			return err
 		}
-		e, err := o.read(args)
+		e, err := o.read(p, args)
 		if err != nil {
 			return &session.UsageError{Err: err}
 		}
@@ -94,8 +94,8 @@ func (p *program) runCommand() *cobra.Command {
 }
 
 // read reads the experiment and what the command line says of it.
-func (o *runOptions) read(args []string) (*experiment.Experiment, error) {
-	e, err := readExperiment(args[0])
+func (o *runOptions) read(p *program, args []string) (*experiment.Experiment, error) {
+	e, err := p.readExperiment(args[0])
 	if err != nil {
 		return nil, err
 	}
@@ -120,16 +120,16 @@ func (o *runOptions) read(args []string) (*experiment.Experiment, error) {
 }
 
 // readExperiment reads a file by what its name ends in.
-func readExperiment(path string) (*experiment.Experiment, error) {
+func (p *program) readExperiment(path string) (*experiment.Experiment, error) {
 	switch filepath.Ext(path) {
 	case ".yaml", ".yml":
-		return experiment.ReadFile(path, loadTopology)
+		return experiment.ReadFile(path, p.loadTopology)
 	}
 	return nil, fmt.Errorf("%s: an experiment is a file that ends in .yaml or .star", path)
 }
 
 // loadTopology makes the network of an experiment's file.
-func loadTopology(t experiment.Topology) (topo.Spec, error) {
+func (p *program) loadTopology(t experiment.Topology) (topo.Spec, error) {
 	fail := func(err error) (topo.Spec, error) {
 		return topo.Spec{}, &experiment.PositionError{Position: t.Position, Err: err}
 	}
@@ -141,7 +141,7 @@ func loadTopology(t experiment.Topology) (topo.Spec, error) {
 		if !filepath.IsAbs(path) {
 			path = filepath.Join(filepath.Dir(t.File), path)
 		}
-		return readTopology(path, nil)
+		return p.readTopology(context.Background(), path, nil)
 	}
 	s, err := topo.Options{Topo: t.Text}.Spec()
 	if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"weft/script"
 	"weft/session"
 	"weft/shell"
 	"weft/topo"
@@ -59,7 +61,7 @@ func (p *program) upCommand() *cobra.Command {
 			if err := onlyName(network.flags, cmd.Flags()); err != nil {
 				return err
 			}
-			if c.Spec, err = readTopology(args[0], args[1:]); err != nil {
+			if c.Spec, err = p.readTopology(cmd.Context(), args[0], args[1:]); err != nil {
 				return err
 			}
 			if o.Name != "" {
@@ -103,16 +105,19 @@ func onlyName(network, given *pflag.FlagSet) error {
 }
 
 // topologyFiles lists the extensions of files that readTopology reads.
-func topologyFiles() []string { return []string{"json"} }
+func topologyFiles() []string { return []string{"json", "star"} }
 
 // readTopology reads the network that a file describes; parameters are NAME=VALUE for a
 // script.
-func readTopology(path string, parameters []string) (topo.Spec, error) {
+func (p *program) readTopology(ctx context.Context, path string, parameters []string) (topo.Spec, error) {
 	usage := func(err error) (topo.Spec, error) { return topo.Spec{}, &session.UsageError{Err: err} }
 	for _, word := range parameters {
 		if name, _, ok := strings.Cut(word, "="); !ok || name == "" {
 			return usage(fmt.Errorf("unexpected argument %q; parameters of %s are NAME=VALUE", word, path))
 		}
+	}
+	if filepath.Ext(path) == script.Extension {
+		return p.readScript(ctx, path, parameters, false)
 	}
 	f, err := os.Open(path)
 	if err != nil {
