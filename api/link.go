@@ -2,8 +2,10 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"weft/network"
 )
@@ -24,6 +26,26 @@ func (c *Client) ChangeLink(ctx context.Context, a, b string, change network.Lin
 	return call[[]network.LinkState](ctx, c, http.MethodPatch, path, change)
 }
 
+// Faults returns the trouble that is going on.
+func (c *Client) Faults(ctx context.Context) ([]network.Fault, error) {
+	return call[[]network.Fault](ctx, c, http.MethodGet, "/v1/faults", nil)
+}
+
+// StartFault starts trouble, which goes on without the caller.
+func (c *Client) StartFault(ctx context.Context, r network.FaultRequest) ([]network.Fault, error) {
+	return call[[]network.Fault](ctx, c, http.MethodPost, "/v1/faults", r)
+}
+
+// StopFaults ends trouble: all, if no IDs are given.
+func (c *Client) StopFaults(ctx context.Context, ids ...int) error {
+	q := url.Values{}
+	for _, id := range ids {
+		q.Add("id", strconv.Itoa(id))
+	}
+	_, err := call[struct{}](ctx, c, http.MethodDelete, "/v1/faults?"+q.Encode(), nil)
+	return err
+}
+
 // SetLink takes both ends of every link between two nodes up or down.
 func (c *Client) SetLink(ctx context.Context, a, b string, up bool) error {
 	_, err := c.ChangeLink(ctx, a, b, network.LinkChange{Up: &up})
@@ -41,5 +63,22 @@ func (s *Server) linkRoutes() []route {
 		}),
 		answer(s, "PATCH /v1/links/{a}", "Change the links that a name stands for: A-B, an interface, or an ID.", change),
 		answer(s, "PATCH /v1/links/{a}/{b}", "Change the links between two nodes.", change),
+		answer(s, "GET /v1/faults", "The trouble that is going on: failing links, schedules, a partition.", func(_ context.Context, n *network.Network, _ *http.Request, _ none) ([]network.Fault, error) {
+			return n.Faults(), nil
+		}),
+		answer(s, "POST /v1/faults", "Start trouble.", func(ctx context.Context, n *network.Network, _ *http.Request, r network.FaultRequest) ([]network.Fault, error) {
+			return n.StartFault(ctx, r)
+		}),
+		answer(s, "DELETE /v1/faults", "End trouble: that named by id=, or all.", func(ctx context.Context, n *network.Network, r *http.Request, _ none) (none, error) {
+			var ids []int
+			for _, text := range r.URL.Query()["id"] {
+				id, err := strconv.Atoi(text)
+				if err != nil {
+					return none{}, fmt.Errorf("%w: %q is not the ID of a fault", errRequest, text)
+				}
+				ids = append(ids, id)
+			}
+			return none{}, n.StopFaults(ctx, ids...)
+		}),
 	}
 }

@@ -74,19 +74,25 @@ func (n *Network) plannedLink(id int) *topo.PlannedLink {
 	return nil
 }
 
+var errArrow = errors.New("the arrow and ba say different directions; write one of them")
+
 // oneWay restricts a change to the way that an arrow names.
 func (c LinkChange) oneWay() (LinkChange, error) {
 	if c.Up != nil {
 		return c, errors.New("up and down are of both ends; a link that passes nothing one way is cut")
 	}
 	if c.Way == "ba" {
-		return c, errors.New("the arrow and ba say different directions; write one of them")
+		return c, errArrow
 	}
 	c.Way = "ab"
 	c.Options = slices.Clone(c.Options)
 	for i, o := range c.Options {
-		if name, _, _ := strings.Cut(o, "="); !strings.Contains(name, ":") {
+		name, _, _ := strings.Cut(o, "=")
+		switch way, _, ok := strings.Cut(name, ":"); {
+		case !ok:
 			c.Options[i] = "ab:" + o
+		case way == "ba":
+			return c, errArrow
 		}
 	}
 	return c, nil
@@ -247,7 +253,7 @@ func (n *Network) goBeside(l topo.PlannedLink, r *runningLink, next topo.LinkSet
 	}, record}
 	err = errors.Join(n.quiet(c.A), n.quiet(c.B))
 	if err == nil {
-		err = n.setGates(l, r, func(i int, g *link.Gate) { g.Through = b.ends[i].Device })
+		err = n.setEnds(context.Background(), l, r, func(i int, e *linkEnd) { e.through = b.ends[i].Device })
 	}
 	if err != nil {
 		return errors.Join(err, b.close())
@@ -285,7 +291,7 @@ const addrGenNone = 1
 
 // leaveBeside lets frames go directly again.
 func (n *Network) leaveBeside(l topo.PlannedLink, r *runningLink) error {
-	if err := n.setGates(l, r, func(_ int, g *link.Gate) { g.Through = "" }); err != nil {
+	if err := n.setEnds(context.Background(), l, r, func(_ int, e *linkEnd) { e.through = "" }); err != nil {
 		return err
 	}
 	n.runDry(l, r.beside)
@@ -322,26 +328,71 @@ const (
 	dryInterval = 20 * time.Millisecond
 )
 
-// setGates changes the gates at both ends of a link, or none.
-func (n *Network) setGates(l topo.PlannedLink, r *runningLink, change func(i int, g *link.Gate)) error {
-	before, after := r.gates, r.gates
-	for i := range after {
-		change(i, &after[i])
+// setEnds changes what happens at the ends of a link.
+func (n *Network) setEnds(ctx context.Context, l topo.PlannedLink, r *runningLink, change func(i int, e *linkEnd)) error {
+	c := endsChange{l, r, r.ends}
+	for i := range c.next {
+		change(i, &c.next[i])
 	}
-	a, b := n.gatesOf(l.A.Node), n.gatesOf(l.B.Node)
-	if a == b {
-		if err := a.Set(after[:]...); err != nil {
+	return n.setAllEnds(ctx, []endsChange{c})
+}
+
+// An endsChange is what is to happen at the ends of a link.
+type endsChange struct {
+	topo.PlannedLink
+	r    *runningLink
+	next [2]linkEnd
+}
+
+// setAllEnds changes what happens at the ends of links: at all, or at none.
+func (n *Network) setAllEnds(ctx context.Context, changes []endsChange) error {
+	var order []*link.Gates // one call of nft for each namespace
+	before, after := map[*link.Gates][]link.Gate{}, map[*link.Gates][]link.Gate{}
+	var patches []endsChange
+	for _, c := range changes {
+		if c.r.driver == topo.LinkPatch {
+			patches = append(patches, c)
+			continue
+		}
+		for i, e := range []topo.PlannedEnd{c.A, c.B} {
+			was, is := c.r.ends[i].gate(), c.next[i].gate()
+			if was == is {
+				continue
+			}
+			if n.portDatapath(e.Node) == topo.DatapathAFXDP {
+				return fmt.Errorf("link %s: switch %s has AF_XDP ports, which pass by what stops frames: take datapath=user", linkTitle(c.PlannedLink), e.Node)
+			}
+			g := n.gatesOf(e.Node)
+			if after[g] == nil {
+				order = append(order, g)
+			}
+			before[g], after[g] = append(before[g], was), append(after[g], is)
+		}
+	}
+	for i, g := range order {
+		if err := g.Set(after[g]...); err != nil {
+			for _, g := range order[:i] {
+				err = errors.Join(err, g.Set(before[g]...))
+			}
 			return err
 		}
-	} else {
-		if err := a.Set(after[0]); err != nil {
-			return err
-		}
-		if err := b.Set(after[1]); err != nil {
-			return errors.Join(err, a.Set(before[0]))
+	}
+	for _, c := range patches {
+		for i, e := range []topo.PlannedEnd{c.A, c.B} {
+			was, is := c.r.ends[i].gate().Cut, c.next[i].gate().Cut
+			if was == is {
+				continue
+			}
+			if err := n.setPatch(ctx, e, map[bool]string{true: "no-forward", false: "forward"}[is]); err != nil {
+				return err
+			}
 		}
 	}
-	n.links.update(func() { r.gates = after })
+	n.links.update(func() {
+		for _, c := range changes {
+			c.r.ends = c.next
+		}
+	})
 	return nil
 }
 
@@ -355,40 +406,24 @@ func (n *Network) cutLink(ctx context.Context, v topo.LinkView, way string, cut 
 	if r == nil {
 		return errors.New("it does not run")
 	}
-	ends := [2]topo.PlannedEnd{v.A, v.B}
-	for i, e := range ends {
-		if ways[i] && n.portDatapath(e.Node) == topo.DatapathAFXDP {
-			return fmt.Errorf("switch %s has AF_XDP ports, which nothing can cut: take datapath=user", e.Node)
-		}
-	}
-	var err error
-	if r.driver == topo.LinkPatch {
-		for i, e := range ends {
-			if ways[i] {
-				err = errors.Join(err, n.setPatch(ctx, e, map[bool]string{true: "no-forward", false: "forward"}[cut]))
-				n.links.update(func() { r.gates[i].Cut = cut })
-			}
-		}
-	} else {
-		err = n.setGates(v.PlannedLink, r, func(i int, g *link.Gate) { g.Cut = g.Cut && !ways[i] || cut && ways[i] })
-	}
+	err := n.setEnds(ctx, v.PlannedLink, r, func(i int, e *linkEnd) { e.cut = e.cut && !ways[i] || cut && ways[i] })
 	if err == nil {
-		n.linkEvent(v.PlannedLink, cutText(r))
+		n.linkEvent(v.PlannedLink, cutText(v.PlannedLink, r))
 	}
 	return err
 }
 
 // cutText says what of a link is cut.
-func cutText(r *runningLink) string {
-	switch {
-	case r.gates[0].Cut && r.gates[1].Cut:
-		return "is cut"
-	case r.gates[0].Cut:
-		return "is cut from " + r.gates[0].Device
-	case r.gates[1].Cut:
-		return "is cut from " + r.gates[1].Device
+func cutText(l topo.PlannedLink, r *runningLink) string {
+	switch a, b := r.ends[0].cut, r.ends[1].cut; {
+	case a && b:
+		return "cut"
+	case a:
+		return "cut from " + l.A.Interface
+	case b:
+		return "cut from " + l.B.Interface
 	}
-	return "is whole"
+	return "mended"
 }
 
 // setLinkUp takes both ends of a link up or down. Switches tell their controllers (PORT_STATUS).

@@ -28,6 +28,8 @@ type links struct {
 	engine func() (*wire.Engine, error) // nil before the first wire
 	closed bool
 	wg     sync.WaitGroup // wires that are left to run dry
+
+	partition *partition // nil: none; guarded by Network.change
 }
 
 // A runningLink is a link as it runs.
@@ -42,8 +44,28 @@ type runningLink struct {
 	beside *besideWire
 	// settings are those in force, on the shaper or the wire beside.
 	settings topo.LinkSettings
-	gates    [2]link.Gate // of A and of B
+	ends     [2]linkEnd // A's and B's
 	record   io.Closer
+}
+
+// A linkEnd is what happens to the frames that are sent at an end, before all else.
+type linkEnd struct {
+	device  string
+	cut     bool   // LinkChange.Cut
+	barred  string // by a partition: a link.Bar, or barAll
+	through string // the TAP device of the wire beside the link
+}
+
+// barAll bars all frames.
+const barAll = "*"
+
+// gate is what brings it about.
+func (e linkEnd) gate() link.Gate {
+	g := link.Gate{Device: e.device, Cut: e.cut, Bar: e.barred, Through: e.through}
+	if g.Bar == barAll {
+		g.Cut, g.Bar = true, ""
+	}
+	return g
 }
 
 // current returns what impairs the link now, nil if nothing does.
@@ -104,7 +126,7 @@ func linkTitle(l topo.PlannedLink) string { return l.A.Node + "–" + l.B.Node }
 func (n *Network) makeLink(l topo.PlannedLink) error {
 	r := &runningLink{driver: chooseDriver(l.LinkSettings), settings: l.LinkSettings}
 	for i, e := range []topo.PlannedEnd{l.A, l.B} {
-		r.gates[i].Device = n.plan.Interface(e).Device
+		r.ends[i].device = n.plan.Interface(e).Device
 	}
 	c, record, err := n.linkConfig(l)
 	if err != nil {
@@ -223,7 +245,7 @@ func (n *Network) unmakeLink(l topo.PlannedLink) error {
 	}
 	var errs []error
 	for i, e := range []topo.PlannedEnd{l.A, l.B} {
-		errs = append(errs, n.gatesOf(e.Node).Forget(r.gates[i].Device))
+		errs = append(errs, n.gatesOf(e.Node).Forget(r.ends[i].device))
 	}
 	if r.beside != nil {
 		errs = append(errs, r.beside.close())

@@ -90,7 +90,7 @@ func (n *Network) linkState(l topo.PlannedLink, counters bool) LinkState {
 	}
 	for i, e := range []topo.PlannedEnd{l.A, l.B} {
 		if dropped, err := n.gatesOf(e.Node).Dropped(); err == nil {
-			c[i].Stopped = dropped[r.gates[i].Device]
+			c[i].Stopped = dropped[r.ends[i].device]
 		}
 	}
 	s.Counters = &c
@@ -112,8 +112,8 @@ func (n *Network) fillState(l topo.PlannedLink, up map[topo.PlannedEnd]bool) Lin
 	if r, runs := n.lookAtLink(l.ID); runs {
 		s.Settings = r.settings
 		s.Settings.Driver = r.inForce()
-		for k, g := range r.gates {
-			s.Cut[k], s.Barred[k] = g.Cut, g.Bar != ""
+		for k, e := range r.ends {
+			s.Cut[k], s.Barred[k] = e.cut, e.barred != ""
 		}
 	}
 	return s

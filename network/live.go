@@ -118,10 +118,13 @@ func (n *Network) AddLink(ctx context.Context, l topo.Link) (added topo.PlannedL
 			}
 			ports = append(ports, p...)
 		}
-		if len(ports) == 0 {
-			return nil
+		if len(ports) > 0 {
+			if err := n.ovs.AddPorts(ctx, ports...); err != nil {
+				return err
+			}
 		}
-		return n.ovs.AddPorts(ctx, ports...)
+		n.linkEvent(added, "added")
+		return n.repartition(ctx)
 	}, func() { n.detach(context.WithoutCancel(ctx), added) })
 	return added, err
 }
@@ -214,6 +217,7 @@ func (n *Network) removeLink(ctx context.Context, l topo.PlannedLink) error {
 	if err := n.detach(ctx, l); err != nil {
 		return err
 	}
+	n.linkEvent(l, "removed")
 	return n.edit(func(p *topo.Plan) error { return p.RemoveLink(l.ID) }, func() error { return nil }, nil)
 }
 

@@ -50,6 +50,7 @@ type Network struct {
 	taps     taps
 	captures captures
 	links    links
+	faults   faults
 
 	// change serialises live changes; mu guards the fields below.
 	change sync.Mutex
@@ -310,6 +311,7 @@ func (n *Network) Close() error {
 	listeners := n.listeners
 	sw, ready := n.ovs, n.ovsReady
 	n.mu.Unlock()
+	n.closeFaults()
 	var errs []error
 	for _, r := range relays {
 		errs = append(errs, r.Close())

@@ -94,7 +94,10 @@ func commands() []command {
 
 		{name: "link", usage: "ACTION ... | NODE NODE up|down", doc: "change what links do: rate, delay, loss, faults; take them up or down", example: "link set s1-s2 delay=50ms loss=1",
 			mininet: "Bring link(s) between two nodes up or down.\n           Usage: link node1 node2 [up/down]",
-			more:    LinkActions, run: runLink, complete: completeLink},
+			options: linkOptions(), more: LinkActions, run: runLink, complete: completeLink},
+		{name: "partition", usage: "GROUPS", doc: "keep groups of hosts from hearing each other; rest is all others", example: "partition {h1,h2}|{h3}",
+			run: runPartition, complete: completeHosts},
+		{name: "heal", doc: "undo partition", example: "heal", run: runHeal},
 		{name: "switch", usage: "SWITCH start|stop", doc: "start or stop a switch", example: "switch s1 stop",
 			mininet: "Starts or stops a switch", run: runSwitch, complete: completeSwitch},
 		{name: "add", usage: "host|switch NAME | link NODE NODE", doc: "add to the running network", example: "add host h9 --ip 10.0.0.9/8",

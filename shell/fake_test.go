@@ -33,6 +33,7 @@ type fakeNetwork struct {
 	missing  bool // s1 is not connected
 	hangPing bool // ping lasts until its caller gives up
 	channel  network.ChannelState
+	faults   []network.Fault
 }
 
 func newFakeNetwork() *fakeNetwork {
@@ -101,6 +102,9 @@ func (f *fakeNetwork) handler() http.Handler {
 		"DELETE /v1/nodes/{name}":                  ok,
 		"GET /v1/links":                            f.links,
 		"PATCH /v1/links/{a}":                      f.changeLink,
+		"GET /v1/faults":                           func(*http.Request) (any, error) { return f.faults, nil },
+		"POST /v1/faults":                          f.startFault,
+		"DELETE /v1/faults":                        f.stopFaults,
 		"PATCH /v1/links/{a}/{b}":                  f.changeLink,
 		"DELETE /v1/links/{a}/{b}":                 ok,
 		"PATCH /v1/switches/{name}":                ok,

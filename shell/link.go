@@ -16,6 +16,9 @@ import (
 type Linker interface {
 	Links(ctx context.Context, names ...string) ([]network.LinkState, error)
 	ChangeLink(ctx context.Context, a, b string, c network.LinkChange) ([]network.LinkState, error)
+	Faults(ctx context.Context) ([]network.Fault, error)
+	StartFault(ctx context.Context, r network.FaultRequest) ([]network.Fault, error)
+	StopFaults(ctx context.Context, ids ...int) error
 }
 
 // A linkAction is what the command link does besides what Mininet's does.
@@ -34,6 +37,12 @@ func linkActions() []linkAction {
 		{"up", "LINK...", "take both ends up", nil, runLinkUp(true)},
 		{"cut", "LINK...", "drop all frames while the ends stay up, so that nobody is told", nil, runLinkCut(true)},
 		{"mend", "LINK...", "undo cut", nil, runLinkCut(false)},
+		{"flap", "LINK...", "let links fail again and again: every --period for --down, or by chance, --mtbf and --mttr", []string{"--period", "--down", "--count", "--mtbf", "--mttr", "--seed", "--cut"}, runFlap},
+		{"schedule", "FILE", "do what the lines TIME LINK ACTION of a file say", nil, runSchedule},
+		{"partition", "GROUPS", "keep groups of hosts from hearing each other: {h1,h2}|{h3}, {s1}|rest", nil, runPartition},
+		{"heal", "", "undo partition", nil, runHeal},
+		{"faults", "", "list what goes on by itself: flap, schedule, partition", nil, runFaults},
+		{"stop", "[NUMBER...]", "end that", nil, runStopFaults},
 	}
 }
 
@@ -49,7 +58,15 @@ func LinkActions() string {
 A LINK is NODE-NODE or NODE NODE (all between the two), the name of an interface, or an ID.
 With an arrow, s1->s2, it is the way from s1 to s2 only. An OPTION is for both ways, or with
 ab: or ba: for one: ab is the way from the node that you wrote first. A value of 0, false or
-none takes an option back.
+none takes an option back. A schedule has lines such as
+
+  5s   s1-s2   delay=50ms loss=1
+  10   s1->s2  cut
+  20s  -       partition {h1,h2}|rest
+  30s  -       heal
+
+with the time since its start. In a partition, links between groups carry nothing, and no
+host hears one of another group whatever is between them; a switch stands for its hosts too.
 
 `)
 	for _, k := range topo.LinkKeys() {
@@ -333,19 +350,3 @@ func completeLink(p *topo.Plan, words []string) []string {
 	}
 	return found
 }
-
-// A LinkOption is an option of the command link.
-type LinkOption struct {
-	Name, Value, Doc string // without dashes; an empty Value is that of a switch
-}
-
-// LinkOptions returns the options of all actions.
-func LinkOptions() []LinkOption {
-	var list []LinkOption
-	for _, o := range linkOptions() {
-		list = append(list, LinkOption{strings.TrimLeft(o.name, "-"), o.arg, o.doc})
-	}
-	return list
-}
-
-func linkOptions() []option { return nil }

@@ -1,9 +1,16 @@
 package shell
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"weft/link"
 	"weft/network"
@@ -88,6 +95,59 @@ func TestLink(t *testing.T) {
 	}
 	for name, cfg := range map[string]Config{"link.txt": {}, "link-json.txt": {JSON: true}, "link-mininet.txt": {Dialect: Mininet}} {
 		golden(t, name, transcript(t, newFakeNetwork(), cfg, lines))
+	}
+}
+
+// startFault answers with what it was asked for, in words.
+func (f *fakeNetwork) startFault(r *http.Request) (any, error) {
+	q := body[network.FaultRequest](r)
+	fault := network.Fault{ID: len(f.faults) + 1, Done: 3}
+	switch {
+	case q.Flap != nil:
+		p := q.Flap
+		fault.Kind, fault.Text = "flap", fmt.Sprintf("%v period %v down %v mtbf %v mttr %v count %d cut %v", p.Links, p.Period, p.Down, p.MTBF, p.MTTR, p.Count, p.Cut)
+		if p.Seed != nil {
+			fault.Text += fmt.Sprintf(" seed %d", *p.Seed)
+		}
+	case q.Partition != nil:
+		fault.Kind, fault.Text = "partition", "partition "+topo.FormatGroups(q.Partition)
+	default:
+		if _, err := network.ParseSchedule(q.Schedule, f.state.Plan); err != nil {
+			return nil, err
+		}
+		fault.Kind, fault.Text, fault.Next = "schedule", q.Schedule, time.Date(2026, 1, 2, 3, 4, 5, 0, time.Local)
+	}
+	f.faults = append(f.faults, fault)
+	return []network.Fault{fault}, nil
+}
+
+func (f *fakeNetwork) stopFaults(r *http.Request) (any, error) {
+	ids := r.URL.Query()["id"]
+	if slices.Contains(ids, "9") {
+		return nil, errors.New("there is no fault 9")
+	}
+	f.faults = slices.DeleteFunc(f.faults, func(f network.Fault) bool {
+		return ids == nil || slices.Contains(ids, strconv.Itoa(f.ID))
+	})
+	return struct{}{}, nil
+}
+
+func TestFaults(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"good": "5s h1-s1 cut", "bad": "5s h1-s9 cut\nx\n", "empty": "\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lines := []string{
+		"link faults", "link flap h1-s1 --period 2s --down 200ms --count 5", "link flap s1 h2 h1->s1 --mtbf 30 --mttr 2s --seed 7 --cut",
+		"link schedule " + dir + "/good", "partition {h1} | rest", "link partition h1|h2", "link faults", "heal", "link stop 1", "link stop 9", "link stop", "link faults", "link heal",
+		"link flap", "link flap h1-s1", "link flap h9-s1 --period 1s --down 100ms", "link flap h1-s1 --period soon", "link flap h1-s1 --count 0 --period 1 --down 0.1",
+		"link flap h1-s1 --seed x", "link show --period 1s", "link set h1-s1 delay=1ms --cut",
+		"link schedule", "link schedule " + dir + "/bad", "link schedule " + dir + "/empty", "link schedule " + dir + "/missing", "partition", "partition h1", "link partition {h1|h2}", "link stop x", "link faults now", "heal now",
+	}
+	for name, cfg := range map[string]Config{"faults.txt": {}, "faults-json.txt": {JSON: true}} {
+		golden(t, name, strings.ReplaceAll(transcript(t, newFakeNetwork(), cfg, lines), dir, "DIR"))
 	}
 }
 
