@@ -66,6 +66,10 @@ func (s *Server) useRoutes() []route {
 		answer(s, "GET /v1/switches/{name}/flows", "The flow table of a switch.", func(ctx context.Context, n *network.Network, r *http.Request, _ none) ([]network.Flow, error) {
 			return n.Flows(ctx, r.PathValue("name"))
 		}),
+		{pattern: "GET /v1/timing", doc: "Watch how well the machine keeps its time, a sample every interval= (1s).", response: typeOf[network.Timing](), lines: true, serve: s.timing},
+		answer(s, "GET /v1/drops", "Frames that were lost where none should be.", func(ctx context.Context, n *network.Network, _ *http.Request, _ none) ([]network.Drop, error) {
+			return n.Drops(ctx)
+		}),
 		answer(s, "POST /v1/reach", "Try whether hosts reach a port of others.", func(ctx context.Context, n *network.Network, _ *http.Request, q network.ReachRequest) (network.ReachResult, error) {
 			return n.Reach(ctx, q)
 		}),

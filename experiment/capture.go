@@ -104,10 +104,24 @@ func (t *Trial) stopCapture(ctx context.Context, name string) (string, error) {
 	if err != nil && !errors.Is(err, api.ErrGone) {
 		return "", fmt.Errorf("capture %s: %w", name, err)
 	}
-	if r.Dropped() > 0 {
-		t.Note("capture %s lost %d packets, which came faster than they could be written", name, r.Dropped())
-	}
 	return fmt.Sprintf("%d packets", r.Packets()), nil
+}
+
+// lost are the packets that captures, which have ended, did not get.
+func (t *Trial) lost() (drops []network.Drop) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for name, rec := range t.captures {
+		select {
+		case <-rec.Done():
+		default:
+			continue
+		}
+		if r, _ := rec.Result(); r.Dropped() > 0 {
+			drops = append(drops, network.Drop{Place: "capture " + name, Why: "packets came faster than they could be written", Count: r.Dropped()})
+		}
+	}
+	return drops
 }
 
 // openCapture ends a capture and opens its file.

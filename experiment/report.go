@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"time"
 )
 
 //go:embed report.html
@@ -41,7 +40,8 @@ type trialView struct {
 // writeReport writes the report: one page of HTML that needs nothing else.
 func (r *Result) writeReport(w io.Writer, picture template.HTML) error {
 	t, err := template.New("report").Funcs(template.FuncMap{
-		"seconds": func(s float64) string { return formatDuration(time.Duration(s * 1e9)) },
+		"seconds": seconds,
+		"percent": percent,
 		"number":  formatNumber,
 		"joined":  func(list []string) string { return strings.Join(list, ", ") },
 		"swept":   func(a Axis) string { return strings.Join(a.Values, ", ") },

@@ -136,7 +136,7 @@ func newRunner(c Config, jobs []job) *runner {
 	r.result = &Result{
 		Schema: Schema, Name: e.Name, Doc: e.Doc, File: e.File, Source: e.Source, Started: r.start, Seed: e.Seed, Strict: c.Strict,
 		Parameters: append([]Parameter{}, e.Parameters...), Sweep: append([]Axis{}, e.Sweep...), Trials: []*TrialResult{},
-		Fidelity: Fidelity{Verdict: FidelityUnknown, Reasons: []Reason{}}, Versions: versions(c.Version),
+		Fidelity: worst(nil), Versions: versions(c.Version),
 	}
 	return r
 }
@@ -201,7 +201,7 @@ func fileName(text string) string {
 func (r *runner) trial(ctx context.Context, j job) {
 	t := j.result
 	t.Started, t.Directory = time.Now(), "."
-	t.Fidelity = Fidelity{Verdict: FidelityUnknown, Reasons: []Reason{}}
+	t.Fidelity = worst(nil)
 	r.result.Trials = append(r.result.Trials, t)
 	if !r.alone {
 		t.Directory = fmt.Sprintf("trial-%03d", len(r.result.Trials))
@@ -282,7 +282,13 @@ func (r *runner) carryOut(ctx context.Context, j job, dir string) (err error) {
 		return err
 	}
 	trial := newTrial(l.client, j.plan, dir, home, t, r.Report)
-	defer trial.close()
+	w := startWatch(inner, l.client, trial.started)
+	defer func() {
+		trial.close()
+		ctx, cancel := context.WithTimeout(context.Background(), downTimeout)
+		defer cancel()
+		t.Fidelity = w.stop(ctx, trial.lost())
+	}()
 	go l.client.Events(inner, trial.networkEvent)
 	act := j.instance.Act
 	if act == nil {
@@ -304,6 +310,10 @@ func (r *runner) conclude(ctx context.Context) {
 	}
 	if ctx.Err() != nil {
 		res.Status, res.Message = Interrupted, context.Cause(ctx).Error()
+	}
+	res.Fidelity = worst(res.Trials)
+	if r.Strict && res.Status == Passed && res.Fidelity.Verdict != FidelityOK {
+		res.Status, res.Message = Failed, "--strict: "+res.Fidelity.Text()
 	}
 	res.Summary = summarise(res.Trials)
 }

@@ -4,6 +4,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,6 +25,35 @@ func enlargePacketSockets(pid int) {
 		}
 		unix.Close(fd)
 	})
+}
+
+// memInfoDrops is the place of the drops in what SO_MEMINFO returns (SK_MEMINFO_DROPS of
+// linux/sock_diag.h), and memInfoLen how much that is.
+const (
+	memInfoDrops = 8
+	memInfoLen   = 9
+)
+
+// SocketDrops returns how many frames the ports' packet sockets had no room for: 0 where the
+// kernel forwards.
+func (i *Instance) SocketDrops() (drops uint64) {
+	i.mu.Lock()
+	vswitch := i.vswitch
+	i.mu.Unlock()
+	if vswitch == nil {
+		return 0
+	}
+	eachPacketSocket(vswitch.cmd.Process.Pid, func(fd int) {
+		defer unix.Close(fd)
+		var info [memInfoLen]uint32
+		size := uint32(unsafe.Sizeof(info))
+		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+		if errno == 0 && int(size) >= 4*(memInfoDrops+1) {
+			drops += uint64(info[memInfoDrops])
+		}
+	})
+	return drops
 }
 
 // holdPacketSockets duplicates the packet sockets of process pid into this one; release
