@@ -41,6 +41,7 @@ func arrows() map[string][]string {
 		"conversation":     {"control", "control/openflow", "topo", "internal/"},
 		"capture":          {"control", "internal/"},
 		"topo":             nil,
+		"topo/file":        {"topo"},
 		// A tool of the tests.
 		"internal/vm/cmd/vm": {"internal/vm"},
 		// Outsiders use the program, not its packages.
