@@ -22,7 +22,7 @@ import (
 func arrows() map[string][]string {
 	bottom := []string{"topo", "internal/"}
 	return map[string][]string{
-		"cmd/weft": {"session", "experiment", "script", "shell", "api", "network", "capture", "conversation", "topo", "internal/doctor", "internal/sandbox"},
+		"cmd/weft": {"session", "experiment", "script", "shell", "api", "network", "capture", "conversation", "topo", "topo/netfile", "internal/doctor", "internal/sandbox"},
 		// Builds networks, acts on them, checks and reports.
 		"experiment":     {"api", "network", "capture", "conversation", "control", "control/openflow", "topo", "topo/", "internal/"},
 		"session":        {"shell", "api", "network", "capture", "conversation", "topo", "internal/sandbox"},
@@ -41,7 +41,7 @@ func arrows() map[string][]string {
 		"conversation":     {"control", "control/openflow", "topo", "internal/"},
 		"capture":          {"control", "internal/"},
 		"topo":             nil,
-		"topo/file":        {"topo"},
+		"topo/netfile":     {"topo"},
 		// A tool of the tests.
 		"internal/vm/cmd/vm": {"internal/vm"},
 		// Outsiders use the program, not its packages.

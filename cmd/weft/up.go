@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -17,6 +15,7 @@ import (
 	"weft/session"
 	"weft/shell"
 	"weft/topo"
+	"weft/topo/netfile"
 )
 
 // upCommand is weft up.
@@ -105,7 +104,7 @@ func onlyName(network, given *pflag.FlagSet) error {
 }
 
 // topologyFiles lists the extensions of files that readTopology reads.
-func topologyFiles() []string { return []string{"json", "star"} }
+func topologyFiles() []string { return append(netfile.Extensions(), "star") }
 
 // readTopology reads the network that a file describes; parameters are NAME=VALUE for a
 // script.
@@ -119,21 +118,12 @@ func (p *program) readTopology(ctx context.Context, path string, parameters []st
 	if filepath.Ext(path) == script.Extension {
 		return p.readScript(ctx, path, parameters, false)
 	}
-	f, err := os.Open(path)
+	if len(parameters) > 0 {
+		return usage(fmt.Errorf("%s takes no parameters, only scripts (%s) do; leave %s out", path, script.Extension, parameters[0]))
+	}
+	spec, err := netfile.Read(ctx, path, netfile.Params{Note: func(text string) { fmt.Fprintln(p.err, text) }})
 	if err != nil {
 		return usage(err)
 	}
-	defer f.Close()
-	switch ext := filepath.Ext(path); ext {
-	case ".json":
-		d := json.NewDecoder(f)
-		d.DisallowUnknownFields()
-		var s topo.Spec
-		if err := d.Decode(&s); err != nil {
-			return usage(fmt.Errorf("%s: %w", path, err))
-		}
-		return s, nil
-	default:
-		return usage(fmt.Errorf("%s: cannot tell what this is; write a file whose name ends in .%s", path, strings.Join(topologyFiles(), ", .")))
-	}
+	return spec, nil
 }

@@ -1,4 +1,4 @@
-// Package file reads networks from files and writes them: weft's own format, which is YAML
+// Package netfile reads networks from files and writes them: weft's own format, which is YAML
 // or JSON, and those of others.
 //
 //	YAML, JSON ──────────────────────► document ─► topo.Spec ─► YAML, JSON, Python
@@ -6,7 +6,7 @@
 //
 // A file says what is in the network; errors say where in the file they are and what to write
 // instead. It imports topo and nothing else of weft.
-package file
+package netfile
 
 import (
 	"context"
@@ -23,6 +23,9 @@ import (
 
 // MaxSize is the largest file that is read, in bytes.
 const MaxSize = 16 << 20
+
+// Extensions lists what the names of files end in that Read reads.
+func Extensions() []string { return []string{"yaml", "yml", "json"} }
 
 // Params say how to read a file.
 type Params struct {
