@@ -81,11 +81,12 @@ func stepKeys() []Field {
 	}
 }
 
-// NewStep makes a step of a kind from values by name: the fields of its action and those
-// that all steps have (name, at, timeout, within, expect, points, required, may_fail).
+// NewStep makes a step of a kind from its short form, if that is not nil, and from values by
+// name: the fields of its action and those that all steps have (name, at, timeout, within,
+// expect, points, required, may_fail).
 // Values are strings, numbers (int, int64, float64), booleans, []any, map[string]any; for steps
 // within steps []Step. It is for scripts; its error joins *FieldErrors.
-func NewStep(kind string, values map[string]any) (Step, error) {
+func NewStep(kind string, short any, values map[string]any) (Step, error) {
 	k, err := LookupKind(kind)
 	if err != nil {
 		return Step{}, err
@@ -101,7 +102,14 @@ func NewStep(kind string, values map[string]any) (Step, error) {
 	}
 	d := decoder{errs: &errs}
 	s := d.common(nil, common, k)
-	s.Action = d.action(nil, k, own)
+	if short == nil {
+		s.Action = d.action(nil, k, own)
+		return s, errs.join()
+	}
+	s.Action = d.action(nil, k, short)
+	if len(own) > 0 && len(errs) == 0 {
+		d.fields(nil, reflect.ValueOf(s.Action).Elem(), own, k.Name)
+	}
 	return s, errs.join()
 }
 
@@ -292,7 +300,7 @@ func (d *decoder) fields(path []any, to reflect.Value, values map[string]any, wh
 		}
 	}
 	for _, f := range known {
-		if _, given := values[f.name]; f.required && !given {
+		if _, given := values[f.name]; f.required && !given && to.FieldByIndex(f.index).IsZero() {
 			d.errs.fail(path, fmt.Errorf("%s needs %s: %s", what, f.name, f.doc))
 		}
 	}

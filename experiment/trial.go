@@ -216,9 +216,9 @@ func (t *Trial) record(r *StepResult) {
 	t.report(Event{Step: r})
 }
 
-// Check records a check that the caller has made itself: a script.
-func (t *Trial) Check(name string, passed bool, points float64, message string) StepResult {
-	r := StepResult{Name: name, Kind: "check", Check: true, Status: Passed, Points: points, Earned: points,
+// Check records a check that the caller has made itself: a script, at a position.
+func (t *Trial) Check(name, position string, passed bool, points float64, message string) StepResult {
+	r := StepResult{Name: name, Kind: "check", Position: position, Check: true, Status: Passed, Points: points, Earned: points,
 		T: t.since(time.Now()), Attempts: 1}
 	if !passed {
 		r.Status, r.Earned, r.Message = Failed, 0, message
