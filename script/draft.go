@@ -37,7 +37,7 @@ type draftedNode struct {
 
 type draftedLink struct {
 	topo.Link
-	id   int
+	wire *wire
 	at   Position
 	gone bool
 }
@@ -96,13 +96,10 @@ func (d *draft) addLink(c *call, l topo.Link) (*link, error) {
 		return nil, fmt.Errorf("the network has %d links, and no more are possible", topo.MaxLinks)
 	}
 	d.made++
-	made := &draftedLink{Link: l, id: d.made, at: where(c.thread)}
+	made := &draftedLink{Link: l, at: where(c.thread)}
+	made.wire = &wire{id: d.made, a: l.A.Node, b: l.B.Node, draft: made}
 	d.drafted = append(d.drafted, made)
-	return d.link(made), nil
-}
-
-func (d *draft) link(l *draftedLink) *link {
-	return &link{w: d.w, id: l.id, a: l.A.Node, b: l.B.Node, draft: l}
+	return &link{d.w, made.wire}, nil
 }
 
 // ends are the names of the nodes that a link can join.
@@ -147,7 +144,7 @@ func (d *draft) list(k kind) ([]string, error) {
 func (d *draft) links() ([]*link, error) {
 	var all []*link
 	for _, l := range d.drafted {
-		all = append(all, d.link(l))
+		all = append(all, &link{d.w, l.wire})
 	}
 	return all, nil
 }
@@ -270,6 +267,18 @@ func (d *draft) madeAt(f *topo.Fault, whole Position) Position {
 		return n.at
 	}
 	return whole
+}
+
+// start tells the links of the draft what they have become in the plan of what runs.
+func (d *draft) start(p *topo.Plan) error {
+	if len(p.Links) != len(d.drafted) {
+		return fmt.Errorf("the network has %d links and not %d: the script does not always describe the same", len(p.Links), len(d.drafted))
+	}
+	for i, l := range d.drafted {
+		x := p.Links[i]
+		l.wire.id, l.wire.ends, l.wire.draft = x.ID, [2]string{x.A.Interface, x.B.Interface}, nil
+	}
+	return nil
 }
 
 // where returns the place in the script that called the built-in function which runs on t.

@@ -197,7 +197,7 @@ func (l *live) links() ([]*link, error) {
 }
 
 func (l *live) link(p topo.PlannedLink) *link {
-	return &link{w: l.w, id: p.ID, a: p.A.Node, b: p.B.Node, ends: [2]string{p.A.Interface, p.B.Interface}}
+	return &link{l.w, &wire{id: p.ID, a: p.A.Node, b: p.B.Node, ends: [2]string{p.A.Interface, p.B.Interface}}}
 }
 
 func (l *live) addNode(c *call, what any) error {

@@ -3,6 +3,7 @@ package script
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -28,8 +29,21 @@ func (n *netObject) Freeze()               {}
 func (n *netObject) Truth() starlark.Bool  { return true }
 func (n *netObject) Hash() (uint32, error) { return 1, nil }
 
-func (n *netObject) Attr(name string) (starlark.Value, error) { return n.w.networks.attr(n, name) }
-func (n *netObject) AttrNames() []string                      { return n.w.networks.names() }
+// Attr returns a method or setting; in experiments steps are methods too: net.capture.
+func (n *netObject) Attr(name string) (starlark.Value, error) {
+	v, err := n.w.networks.attr(n, name)
+	if step, ok := n.w.steps[name]; v == nil && err == nil && ok {
+		return step, nil
+	}
+	return v, err
+}
+
+func (n *netObject) AttrNames() []string {
+	names := slices.AppendSeq(n.w.networks.names(), maps.Keys(n.w.steps))
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
 func (n *netObject) SetField(name string, v starlark.Value) error {
 	return n.w.networks.setField(n, name, v)
 }

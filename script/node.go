@@ -122,7 +122,12 @@ func (n *node) undecided(what, parameter string) error {
 
 // A link joins two nodes.
 type link struct {
-	w     *world
+	w *world
+	*wire
+}
+
+// A wire is what all objects of one link share.
+type wire struct {
 	id    int
 	a, b  string       // the nodes
 	ends  [2]string    // the interfaces' names, if the network runs

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -132,41 +133,56 @@ func (q request) evaluate(ctx context.Context, print io.Writer) (a answer) {
 	return q.evaluateFrom(ctx, dir, print)
 }
 
+// A script is a world with what evaluates scripts on it.
+type script struct {
+	world    *world
+	params   *parameters
+	settings settings
+	*evaluator
+}
+
+// newScript returns a script that describes a network first.
+func newScript(given map[string]string, o Options, from sources) *script {
+	s := &script{world: newWorld(newDraft()), params: &parameters{given: given}}
+	builtins := s.world.builtins()
+	maps.Copy(builtins, s.steps(builtins))
+	builtins["param"] = starlark.NewBuiltin("param", s.params.param)
+	builtins["experiment"] = starlark.NewBuiltin("experiment", s.settings.experiment)
+	s.evaluator = newEvaluator(o, from, builtins)
+	return s
+}
+
 // evaluateFrom evaluates the script from sources.
 func (q request) evaluateFrom(ctx context.Context, from sources, print io.Writer) (a answer) {
-	w := newWorld(newDraft())
-	w.started = func(*call) error { return errStarted }
-	params := &parameters{given: q.Params}
-	builtins := w.builtins()
-	builtins["param"] = starlark.NewBuiltin("param", params.param)
-	e := newEvaluator(Options{Limits: q.Limits, Print: print}, from, builtins)
-	err := e.watch(ctx, q.Path, func(t *starlark.Thread) error {
-		_, err := e.file(t, q.Path, "")
+	s := newScript(q.Params, Options{Limits: q.Limits, Print: print}, from)
+	s.world.started = func(*call) error {
+		a.Description.Starts = true
+		return errStarted
+	}
+	err := s.watch(ctx, q.Path, func(t *starlark.Thread) error {
+		_, err := s.file(t, q.Path, "")
 		if errors.Is(err, errStarted) {
 			err = nil
 		}
 		return err
 	})
 	if q.Describe {
-		a.Description = Description{Params: params.declared}
+		a.Description.Params, a.Description.Settings = s.params.declared, s.settings.Settings
 		if text, err := from.read(q.Path, ""); err == nil {
 			a.Description.Doc = introduction(text)
 		}
-		if len(params.declared) > 0 {
-			return a
+		if err == nil || len(s.params.declared) > 0 && explain(q.Path, err).Usage() {
+			return a // what is missing is for the user to say
 		}
 	}
 	if err != nil {
 		a.Errors = explain(q.Path, err)
 		return a
 	}
-	if q.Describe {
+	if a.Errors = s.params.unused(q.Path); a.Errors != nil {
 		return a
 	}
-	if a.Errors = params.unused(q.Path); a.Errors != nil {
-		return a
-	}
-	if a.Spec, err = w.draft.finish(q.Path); err != nil {
+	if a.Spec, err = s.world.draft.finish(q.Path); err != nil {
 		a.Errors = explain(q.Path, err)
 	}
 	return a

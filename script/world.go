@@ -18,6 +18,8 @@ type world struct {
 	live  *live  // nil if it does not
 	// started is called by net.start; nil if the network is not the script's to start.
 	started  func(c *call) error
+	steps    starlark.StringDict // of experiments
+	trial    *running            // from net.start() on; nil if the script is no experiment
 	net      *netObject
 	networks methods[*netObject]
 	nodes    methods[*node] // hosts and controllers

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"weft/experiment"
+	"weft/script"
 	"weft/session"
 	"weft/topo"
 )
@@ -81,7 +82,7 @@ func (p *program) runCommand() *cobra.Command {
 		if err := noEmptyValues(f); err != nil {
 			return err
 		}
-		e, err := o.read(p, args)
+		e, err := o.read(cmd.Context(), p, args)
 		if err != nil {
 			return &session.UsageError{Err: err}
 		}
@@ -94,8 +95,8 @@ func (p *program) runCommand() *cobra.Command {
 }
 
 // read reads the experiment and what the command line says of it.
-func (o *runOptions) read(p *program, args []string) (*experiment.Experiment, error) {
-	e, err := p.readExperiment(args[0])
+func (o *runOptions) read(ctx context.Context, p *program, args []string) (*experiment.Experiment, error) {
+	e, err := p.readExperiment(ctx, args[0], o.allow)
 	if err != nil {
 		return nil, err
 	}
@@ -120,10 +121,12 @@ func (o *runOptions) read(p *program, args []string) (*experiment.Experiment, er
 }
 
 // readExperiment reads a file by what its name ends in.
-func (p *program) readExperiment(path string) (*experiment.Experiment, error) {
+func (p *program) readExperiment(ctx context.Context, path string, allow bool) (*experiment.Experiment, error) {
 	switch filepath.Ext(path) {
 	case ".yaml", ".yml":
 		return experiment.ReadFile(path, p.loadTopology)
+	case script.Extension:
+		return script.Experiment(ctx, path, script.Options{Outside: allow})
 	}
 	return nil, fmt.Errorf("%s: an experiment is a file that ends in .yaml or .star", path)
 }
