@@ -39,6 +39,7 @@ func (s *Server) lifeRoutes() []route {
 	return []route{
 		{pattern: "GET /v1/info", doc: "What network this is, in brief.", response: typeOf[Info](), serve: s.info},
 		{pattern: "PUT /v1/network", doc: "Build the network of a plan.", request: typeOf[topo.Plan](), response: typeOf[streamLine](), lines: true, serve: s.up},
+		{pattern: "PUT /v1/confinement", doc: "Confine the programs on the nodes of the network that is to be built.", request: typeOf[confinement](), serve: s.confine},
 		{pattern: "POST /v1/network/start", doc: "Start controllers and switches.", response: typeOf[streamLine](), lines: true, serve: s.start},
 		{pattern: "DELETE /v1/network", doc: "End the network and all that runs in it.", response: typeOf[streamLine](), lines: true, serve: s.down},
 		{pattern: "GET /v1/events", doc: "Follow what happens, from now on.", response: typeOf[streamLine](), lines: true, serve: s.events},

@@ -40,10 +40,18 @@ func openLab(ctx context.Context, name string) (*lab, error) {
 	return l, nil
 }
 
-// build makes the network of plan and waits for its controllers, connect at the most if that is
+// A shelter says which directories confined programs may write to, and which they see.
+type shelter struct{ writable, readable []string }
+
+// build makes the network of plan, with its programs confined unless s is nil, and waits for its controllers, connect at the most if that is
 // above zero.
-func (l *lab) build(plan *topo.Plan, connect time.Duration, report func(network.Event)) error {
+func (l *lab) build(plan *topo.Plan, s *shelter, connect time.Duration, report func(network.Event)) error {
 	plan.Name = l.box.Name
+	if s != nil {
+		if err := l.client.Confine(l.ctx, s.writable, s.readable); err != nil {
+			return l.explain(err)
+		}
+	}
 	if err := l.client.Up(l.ctx, plan, report); err != nil {
 		return l.explain(err)
 	}

@@ -261,7 +261,15 @@ func (r *runner) carryOut(ctx context.Context, j job, dir string) (err error) {
 	if connect == 0 {
 		connect = DefaultConnect
 	}
-	if err := l.build(j.plan, connect, stages); err != nil {
+	home, err := filepath.Abs(filepath.Dir(r.Experiment.File))
+	if err != nil {
+		return err
+	}
+	confined := &shelter{writable: []string{dir}, readable: []string{home}}
+	if r.Allow {
+		confined = nil
+	}
+	if err := l.build(j.plan, confined, connect, stages); err != nil {
 		return err
 	}
 	t.BuildSeconds, t.Plan = time.Since(began).Seconds(), j.plan
@@ -277,10 +285,6 @@ func (r *runner) carryOut(ctx context.Context, j job, dir string) (err error) {
 	}
 	inner, cancel := context.WithTimeoutCause(l.ctx, limit, errTrialTime{limit})
 	defer cancel()
-	home, err := filepath.Abs(filepath.Dir(r.Experiment.File))
-	if err != nil {
-		return err
-	}
 	trial := newTrial(l.client, j.plan, dir, home, t, r.Report)
 	w := startWatch(inner, l.client, trial.started)
 	defer func() {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -69,7 +70,31 @@ func (n *Network) place(name string) (*ns.Place, error) {
 	case name != "" && plan.Switch(name) == nil && plan.Controller(name) == nil:
 		return nil, fmt.Errorf("%w is called %q", ErrNoNode, name)
 	}
-	return &ns.Place{Net: n.fabric}, nil
+	return n.fabricPlace()
+}
+
+// fabricPlace returns where the programs of switches, controllers and "" run.
+func (n *Network) fabricPlace() (*ns.Place, error) {
+	if n.env.Confine == nil {
+		return &ns.Place{Net: n.fabric}, nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.confined == nil {
+		c := *n.env.Confine
+		c.Writable = append(slices.Clone(c.Writable), n.ovsDir()) // where the switches' sockets are
+		if err := os.MkdirAll(n.ovsDir(), 0o700); err != nil {
+			return nil, err
+		}
+		host, err := os.Hostname()
+		if err != nil {
+			return nil, err
+		}
+		if n.confined, err = node.NewPlace(n.fabric, host, &c, c.Mount); err != nil {
+			return nil, fmt.Errorf("switches: %w", err)
+		}
+	}
+	return n.confined, nil
 }
 
 // endTasks kills what was started with Exec on a node.

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"weft/control"
+	"weft/internal/confine"
 	"weft/internal/ns"
 	"weft/internal/ovs"
 	"weft/internal/sandbox"
@@ -34,7 +35,12 @@ type Env struct {
 	// Broker reaches the user's own namespaces.
 	Broker *sandbox.Broker
 	Log    *slog.Logger
+	// Confine keeps programs on nodes from changing anything of the machine's; nil: they may.
+	Confine *Confinement
 }
+
+// A Confinement says what confined programs see and may write to.
+type Confinement = confine.Config
 
 // A Network is a running network. Its methods may be called concurrently.
 //
@@ -69,6 +75,7 @@ type Network struct {
 	listeners   map[string]net.Listener // of switches, in the user's namespaces
 	uplinks     []*sandbox.Uplink
 	builtin     *control.Controller // nil if no controller is of that kind
+	confined    *ns.Place           // of programs of the fabric, if they are confined
 	isUp        bool
 	closed      bool
 }
@@ -217,7 +224,7 @@ func (n *Network) makeHosts(ctx context.Context, hosts []topo.PlannedHost, p *re
 	return n.each(ctx, len(hosts), func(i int) error {
 		h, err := node.NewHost(node.HostConfig{
 			Name: hosts[i].Name, IPv6: n.plan.Addressing.IP6Base.IsValid(), Forward: hosts[i].NAT != nil,
-			PrivateDirs: hosts[i].PrivateDirs, Etc: n.etc(), Env: n.programEnv(),
+			PrivateDirs: hosts[i].PrivateDirs, Etc: n.etc(), Env: n.programEnv(), Confine: n.env.Confine,
 		})
 		if err != nil {
 			return err
@@ -308,7 +315,7 @@ func (n *Network) Close() error {
 	n.closed = true
 	uplinks := n.uplinks
 	relays, controllers, hosts, shells := n.relays, n.controllers, n.hosts, n.shells
-	listeners := n.listeners
+	listeners, confined := n.listeners, n.confined
 	sw, ready := n.ovs, n.ovsReady
 	n.mu.Unlock()
 	n.closeFaults()
@@ -337,6 +344,9 @@ func (n *Network) Close() error {
 	}
 	for _, h := range hosts {
 		errs = append(errs, h.Close())
+	}
+	if confined != nil {
+		errs = append(errs, confined.Close())
 	}
 	if sw != nil {
 		errs = append(errs, sw.Close())

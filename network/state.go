@@ -6,7 +6,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"weft/internal/ns"
 	"weft/node"
 	"weft/topo"
 )
@@ -102,11 +101,15 @@ func (n *Network) Shell(name string) (*node.Shell, error) {
 	if name != "" && plan.Switch(name) == nil && plan.Controller(name) == nil {
 		return nil, fmt.Errorf("no node named %s", name)
 	}
+	place, err := n.fabricPlace()
+	if err != nil {
+		return nil, err
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	sh := n.shells[name]
 	if sh == nil {
-		sh = node.NewShell(name, &ns.Place{Net: n.fabric}, n.programEnv())
+		sh = node.NewShell(name, place, n.programEnv())
 		n.shells[name] = sh
 	}
 	return sh, nil

@@ -16,6 +16,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"weft/internal/confine"
 	"weft/internal/ns"
 	"weft/internal/sandbox"
 )
@@ -34,6 +35,8 @@ type HostConfig struct {
 	Etc string
 	// Env is added to the environment of programs.
 	Env []string
+	// Confine keeps programs from changing anything of the machine's; nil: they may.
+	Confine *confine.Config
 }
 
 // A Host is a network namespace. It costs no process, and no namespace but that one, until
@@ -193,13 +196,23 @@ func (h *Host) Place() (*ns.Place, error) {
 // enter makes the host's place if it has none yet. h.mu is held.
 func (h *Host) enter() (*ns.Place, error) {
 	if h.place == nil {
-		p, err := ns.NewPlace(h.net, hostname(h.cfg.Name), h.mounts)
+		p, err := NewPlace(h.net, h.cfg.Name, h.cfg.Confine, h.mounts)
 		if err != nil {
 			return nil, fmt.Errorf("host %s: %w", h.cfg.Name, err)
 		}
 		h.place = p
 	}
 	return h.place, nil
+}
+
+// NewPlace makes mount and UTS namespaces for the programs of a node and calls mounts inside.
+// Those of a confined one are started with less rights.
+func NewPlace(net *ns.Net, name string, c *confine.Config, mounts func() error) (*ns.Place, error) {
+	p, err := ns.NewPlace(net, hostname(name), mounts)
+	if err == nil && c != nil {
+		p.Restrict = confine.Thread
+	}
+	return p, err
 }
 
 // mounts runs inside the host's mount namespace.
@@ -220,8 +233,15 @@ func (h *Host) mounts() error {
 			return fmt.Errorf("mount %s: %w", to, err)
 		}
 	}
+	if h.cfg.Confine != nil {
+		if err := h.cfg.Confine.Mount(); err != nil {
+			return err
+		}
+	}
 	for _, dir := range h.cfg.PrivateDirs {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+		if err := os.MkdirAll(dir, 0o755); errors.Is(err, unix.EROFS) {
+			return fmt.Errorf("private directory %s: it does not exist, and nothing may be made where the programs are confined", dir)
+		} else if err != nil {
 			return fmt.Errorf("private directory: %w", err)
 		}
 		if err := unix.Mount("weft", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
