@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -152,7 +153,7 @@ func (t *Trial) environment(own map[string]string) []string {
 			env = append(env, name+"="+v)
 		}
 	}
-	env = append(env, "TERM=dumb", "WEFT_RESULTS="+t.Dir)
+	env = append(env, "TERM=dumb", "WEFT_RESULTS="+filepath.Join(t.Dir, filesDir))
 	for _, name := range sortedNames(own) {
 		env = append(env, name+"="+own[name])
 	}

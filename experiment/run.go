@@ -50,6 +50,9 @@ type job struct {
 // of the experiment is in its Result, which is nil only if nothing was done.
 func Run(ctx context.Context, c Config) (*Result, error) {
 	jobs, err := plan(c.Experiment)
+	if err == nil && !c.Allow {
+		err = harmless(jobs)
+	}
 	if err != nil {
 		return nil, &UsageError{err}
 	}
@@ -240,7 +243,7 @@ func (e errTrialTime) Error() string {
 
 // carryOut builds the network, acts on it and takes it down. Files go to dir.
 func (r *runner) carryOut(ctx context.Context, j job, dir string) (err error) {
-	if err := os.MkdirAll(dir, 0o777); err != nil {
+	if err := os.MkdirAll(dir, 0o777); err != nil { // "." is there already
 		return err
 	}
 	t := j.result
@@ -265,7 +268,15 @@ func (r *runner) carryOut(ctx context.Context, j job, dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	confined := &shelter{writable: []string{dir}, readable: []string{home}}
+	// The only place that programs on nodes write to. Nothing of weft's is in it: a link that
+	// they leave there leads nobody astray.
+	files := filepath.Join(dir, filesDir)
+	if err := os.Mkdir(files, 0o777); err != nil {
+		return err
+	}
+	defer os.Remove(files) // if it is empty
+	recordTo(j.plan, dir)
+	confined := &shelter{writable: []string{files}, readable: []string{home}}
 	if r.Allow {
 		confined = nil
 	}
@@ -289,6 +300,7 @@ func (r *runner) carryOut(ctx context.Context, j job, dir string) (err error) {
 	w := startWatch(inner, l.client, trial.started)
 	defer func() {
 		trial.close()
+		trial.listFiles()
 		ctx, cancel := context.WithTimeout(context.Background(), downTimeout)
 		defer cancel()
 		t.Fidelity = w.stop(ctx, trial.lost())
