@@ -21,6 +21,19 @@ func OffloadsOff(device string) error {
 	return nil
 }
 
+// SetScatterGather says whether a device takes frames in pieces of memory, in the calling thread's
+// network namespace. Without it, the kernel divides large frames and copies each to one piece.
+func SetScatterGather(device string, on bool) error {
+	v := ethtoolValue{cmd: unix.ETHTOOL_SSG}
+	if on {
+		v.data = 1
+	}
+	if err := ethtool(device, unsafe.Pointer(&v)); err != nil {
+		return fmt.Errorf("scatter-gather of %s: %w", device, err)
+	}
+	return nil
+}
+
 // ethtoolLink is struct ethtool_cmd (linux/ethtool.h), which all drivers that take a speed
 // understand.
 type ethtoolLink struct {

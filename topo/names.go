@@ -60,7 +60,8 @@ func legalDevice(name string) bool {
 		"lo", "tunl0", "gre0", "gretap0", "erspan0", "sit0", "ip_vti0", "ip6_vti0", "ip6tnl0", "ip6gre0": // the kernel's own
 		return false
 	}
-	return !strings.HasPrefix(name, "ovs-") // Open vSwitch's own
+	// Open vSwitch's own, and those between the ends of netem links.
+	return !strings.HasPrefix(name, "ovs-") && !strings.HasPrefix(name, "netem~")
 }
 
 var ethSuffix = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`-eth[0-9]{1,5}$`) })
