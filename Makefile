@@ -15,7 +15,7 @@ TEST_PACKAGES := $(PACKAGES) openvswitch-testcontroller iproute2 iputils-ping nf
 
 # Tests of packages that build networks, of those that start virtual machines, and of all
 # others, which -race watches.
-KERNEL   := ./e2e ./internal/probe ./link/wire
+KERNEL   := ./e2e ./internal/probe ./link/wire ./link/netem
 MACHINES := ./internal/vm/cmd/vm
 PURE      = $(filter-out $(shell $(GO) list $(KERNEL) $(MACHINES)),$(shell $(GO) list ./...))
 

@@ -33,6 +33,8 @@ func arrows() map[string][]string {
 		"node":           bottom, // not link: network joins them
 		"link":           bottom, // not node
 		"link/wire":      {"link", "link/record", "link/wire/lane", "topo", "internal/"},
+		"link/netem":     {"link", "topo", "internal/"},
+		"link/linktest":  {"link", "topo", "internal/"},
 		"link/wire/lane": {"link", "link/record", "topo"},
 		"link/record":    nil,
 		"control":        bottom,
