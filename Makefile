@@ -31,7 +31,7 @@ VM_TESTS   := \
 FUZZTIME ?= 20000x
 FUZZ     := ./topo:FuzzGenerate ./topo:FuzzPlan ./topo:FuzzParseController ./topo:FuzzLinkOptions ./topo:FuzzDiff ./topo:FuzzGroups ./network:FuzzSchedule ./control:FuzzReader ./control:FuzzController \
 	./link/wire/lane:FuzzSegments ./link/wire/lane:FuzzParseTrace ./link/record:FuzzReader ./internal/filter:FuzzParseProgram \
-	./shell:FuzzLine ./internal/probe:FuzzEcho ./cmd/weft:FuzzOptparse ./node:FuzzSplit
+	./shell:FuzzLine ./script:FuzzScript ./internal/probe:FuzzEcho ./cmd/weft:FuzzOptparse ./node:FuzzSplit
 
 .PHONY: build
 build: ## compile bin/weft

@@ -193,12 +193,22 @@ func reword(text string) string {
 	if reason, ok := strings.CutPrefix(text, "fail: "); ok {
 		return reason
 	}
+	if op, ok := strings.CutPrefix(text, "unknown binary op: "); ok {
+		if strings.Contains(op, " + ") && strings.Contains(op, "string") {
+			return op + " is not possible; write str(x) for what is no text"
+		}
+		return op + " is not possible"
+	}
 	got, want, ok := strings.Cut(strings.TrimPrefix(text, "got "), ", want ")
 	if !ok {
 		return text
 	}
 	if want == "EOF" {
 		return "this is not an expression; px executes statements"
+	}
+	want = strings.Replace(want, "primary expression", "a value", 1)
+	if want == "indent" {
+		return "this line belongs to the statement before it; indent it"
 	}
 	switch got {
 	case "import", "from":
@@ -212,7 +222,7 @@ func reword(text string) string {
 	case "with", "yield", "nonlocal", "global", "is", "assert", "as":
 		return "Starlark has no " + got
 	case "end of file", "newline", "indent", "outdent":
-		return "something is missing before the end of the line (" + want + ")"
+		return want + " is missing before the end of the line"
 	case "string literal":
 		return "there is text in quotes where " + want + " should be; Starlark has no f'...': write '%s' % x"
 	}

@@ -132,6 +132,9 @@ func assign(to reflect.Value, x starlark.Value) error {
 		return err
 	case *topo.Duration:
 		d, err := durationOf(x)
+		if err == nil && d < 0 {
+			err = fmt.Errorf("%s is before now", shortly(x))
+		}
 		*p = topo.Duration(d)
 		return err
 	case *topo.FileMode:
@@ -384,7 +387,11 @@ func linkOptions(kwargs []starlark.Tuple) ([]string, error) {
 	var options []string
 	for _, kv := range kwargs {
 		key := string(kv[0].(starlark.String))
-		if d, ok := kv[1].(*starlark.Dict); ok && (key == "ab" || key == "ba") {
+		if key == "ab" || key == "ba" {
+			d, ok := kv[1].(*starlark.Dict)
+			if !ok {
+				return nil, fmt.Errorf("%s: %s is not a dict of options, such as {'delay': '5ms'}", key, shortly(kv[1]))
+			}
 			way, err := settingsOf(d)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", key, err)

@@ -27,7 +27,7 @@ func (s *script) steps(builders starlark.StringDict) starlark.StringDict {
 				return starlark.Call(t, builder, args, kwargs)
 			}
 			if s.world.trial == nil {
-				return nil, fmt.Errorf("%s: this is for experiments, after net.start(): weft run carries out all of a script", name)
+				return nil, fmt.Errorf("%s: the network does not run yet; write this after net.start(), and carry out the script with weft run", name)
 			}
 			v, err := run(s.world.trial, &call{t, name, args, kwargs})
 			if err != nil {

@@ -73,7 +73,7 @@ func newWorld(b backend) *world {
 // running returns the running network; what needs one is an error without.
 func (w *world) running() (*live, error) {
 	if w.live == nil {
-		return nil, errors.New("the network does not run yet: weft run carries out a script to its end, from net.start() on with the network")
+		return nil, errors.New("the network does not run yet; write this after net.start(), and carry out the script with weft run")
 	}
 	return w.live, nil
 }
@@ -178,7 +178,10 @@ type call struct {
 // out.
 func (c *call) take(names []string, to ...*starlark.Value) error {
 	if len(c.args) > len(names) {
-		return fmt.Errorf("it takes %d values without a name at most, not %d", len(names), len(c.args))
+		if len(names) == 0 {
+			return errors.New("it takes no values without a name")
+		}
+		return fmt.Errorf("it takes at most %d of its values without a name, not %d", len(names), len(c.args))
 	}
 	for i, name := range names {
 		optional := name[len(name)-1] == '?'
