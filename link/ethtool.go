@@ -81,3 +81,45 @@ func ethtool(device string, request unsafe.Pointer) error {
 	}
 	return nil
 }
+
+// ethtoolStrings is the length of a name in struct ethtool_gstrings.
+const ethtoolStrings = 32
+
+// maxFeatures bounds the features of devices: there are about 60.
+const maxFeatures = 256
+
+// KeepFeatures turns off the features of a device (ethtool -k) that keep does not want, in the
+// calling thread's network namespace. Those that cannot be turned off stay.
+func KeepFeatures(device string, keep func(name string) bool) error {
+	const features = 4 // ETH_SS_FEATURES
+	names := struct {
+		cmd, set, n uint32
+		data        [maxFeatures][ethtoolStrings]byte
+	}{cmd: unix.ETHTOOL_GSTRINGS, set: features, n: maxFeatures}
+	if err := ethtool(device, unsafe.Pointer(&names)); err != nil {
+		return fmt.Errorf("names of the features of %s: %w", device, err)
+	}
+	type block struct{ available, requested, active, neverChanged uint32 }
+	is := struct {
+		cmd, n uint32
+		blocks [maxFeatures / 32]block
+	}{cmd: unix.ETHTOOL_GFEATURES, n: maxFeatures / 32}
+	if err := ethtool(device, unsafe.Pointer(&is)); err != nil {
+		return fmt.Errorf("features of %s: %w", device, err)
+	}
+	type change struct{ valid, requested uint32 }
+	request := struct {
+		cmd, n  uint32
+		changes [maxFeatures / 32]change
+	}{cmd: unix.ETHTOOL_SFEATURES, n: is.n}
+	for i, b := range names.data[:min(names.n, maxFeatures)] {
+		name, bit := unix.ByteSliceToString(b[:]), uint32(1)<<(i%32)
+		if f := is.blocks[i/32]; f.active&^f.neverChanged&bit != 0 && !keep(name) {
+			request.changes[i/32].valid |= bit
+		}
+	}
+	if err := ethtool(device, unsafe.Pointer(&request)); err != nil {
+		return fmt.Errorf("features of %s: %w", device, err)
+	}
+	return nil
+}

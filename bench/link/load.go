@@ -69,6 +69,8 @@ func runLoad(args []string) error {
 		result, err = tcpSource(c)
 	case "tcp-sink":
 		result, err = tcpSink(c)
+	case "raw-source":
+		result, err = rawSource(c)
 	case "udp-source":
 		result, err = udpSource(c)
 	case "udp-sink":

@@ -48,6 +48,14 @@ func main() {
 		check(src.result(&s))
 		check(sink.result(&r))
 		fmt.Printf("sent %.0f/s received %.0f/s engine CPU %.2f\n", float64(s.Frames)/s.Seconds, float64(r.Frames)/r.Seconds, (cpu()-c0).Seconds()/2.5)
+	case "raw":
+		c0 := cpu()
+		before, t0 := p.received(), time.Now()
+		src, err := p.start(ctx, 0, "raw-source", "-t", "2s")
+		check(err)
+		var s Sent
+		check(src.result(&s))
+		fmt.Printf("sent %.0f/s received %.0f/s engine CPU %.2f\n", float64(s.Frames)/s.Seconds, float64(p.received()-before)/time.Since(t0).Seconds(), (cpu()-c0).Seconds()/2)
 	case "delay":
 		n := 2000
 		sink, err := p.start(ctx, 1, "udp-sink", "-t", "10s", "-count", strconv.Itoa(n), "-delays")

@@ -158,3 +158,17 @@ func cpu() time.Duration {
 	unix.Getrusage(unix.RUSAGE_SELF, &u)
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
+
+// received returns how many frames the second host's device has received.
+func (p *pair) received() uint64 {
+	h, err := p.hosts[1].Handle()
+	if err != nil {
+		return 0
+	}
+	defer h.Close()
+	d, err := h.LinkByName("eth0")
+	if err != nil {
+		return 0
+	}
+	return d.Attrs().Statistics.RxPackets
+}

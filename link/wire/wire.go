@@ -1,4 +1,4 @@
-// Package wire makes links whose frames this process carries between a TAP device at each
+// Package wire makes links whose frames this process carries between a device at each
 // end, and impairs them on the way; see package lane for what happens to them there. It
 // works on every kernel with TAP devices, and to the microsecond.
 //
@@ -35,9 +35,10 @@ import (
 type Engine struct {
 	shards []*shard
 
-	mu    sync.Mutex
-	wires map[*wire]bool
-	load  []int // wires of each shard
+	mu        sync.Mutex
+	wires     map[*wire]bool
+	load      []int      // wires of each shard
+	backstage *backstage // made with the first end that is no TAP device
 }
 
 // maxShards bounds the threads of an engine.
@@ -75,7 +76,7 @@ func (e *Engine) Add(c link.Config) (link.Shaper, error) {
 	w := &wire{engine: e, cfg: c}
 	var err error
 	for i, end := range []link.End{c.A, c.B} {
-		if w.ends[i], err = newTAP(end, w.mtu()); err != nil {
+		if w.ends[i], err = e.newEnd(end, w.mtu()); err != nil {
 			return nil, errors.Join(err, w.closeEnds())
 		}
 	}
@@ -112,6 +113,9 @@ func (e *Engine) Close() error {
 	for _, s := range e.shards {
 		s.close()
 	}
+	if e.backstage != nil && wires != nil {
+		errs = append(errs, e.backstage.close())
+	}
 	if wires != nil {
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) - len(e.load))
 	}
@@ -122,7 +126,7 @@ func (e *Engine) Close() error {
 type wire struct {
 	engine *Engine
 	cfg    link.Config
-	ends   [2]*tap
+	ends   [2]*end
 	ways   [2]*way
 	home   int
 	shard  *shard

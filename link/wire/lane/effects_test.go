@@ -471,9 +471,11 @@ func TestMemory(t *testing.T) {
 		if budget.Used() != 0 {
 			t.Errorf("%d bytes are left in use", budget.Used())
 		}
-		s.pool.Release()
-		if !s.pool.Idle() {
-			t.Error("the pool keeps memory")
+		if !s.pool.Trim() {
+			t.Error("the pool kept nothing")
+		}
+		if s.pool.Trim() {
+			t.Error("the pool keeps memory that it does not need")
 		}
 	}
 }

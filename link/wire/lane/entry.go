@@ -31,8 +31,6 @@ type ring struct {
 	n     int
 }
 
-func (r *ring) len() int { return r.n }
-
 func (r *ring) at(i int) *entry { return &r.list[(r.start+i)&(len(r.list)-1)] }
 
 func (r *ring) push(e entry) {
