@@ -200,8 +200,17 @@ func call[T any](ctx context.Context, c *Client, method, path string, body any) 
 	return v, nil
 }
 
-// stream reads JSON lines of streamLine until the last, which has Done or Error.
+// stream reads streamLines until the last and calls progress, if not nil, for each event.
 func (c *Client) stream(ctx context.Context, method, path string, body any, progress func(network.Event)) error {
+	return c.lines(ctx, method, path, body, func(l streamLine) {
+		if l.Event != nil && progress != nil {
+			progress(*l.Event)
+		}
+	})
+}
+
+// lines calls f for each streamLine but the last.
+func (c *Client) lines(ctx context.Context, method, path string, body any, f func(streamLine)) error {
 	resp, err := c.do(ctx, method, path, body)
 	if err != nil {
 		return err
@@ -211,23 +220,22 @@ func (c *Client) stream(ctx context.Context, method, path string, body any, prog
 	for {
 		var l streamLine
 		if err := dec.Decode(&l); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return fmt.Errorf("%w (%s %s: %v)", ErrGone, method, path, err)
+			return gone(ctx, fmt.Errorf("%s %s: %w", method, path, err))
 		}
 		switch {
 		case l.Error != "":
 			return &Error{Message: l.Error}
 		case l.Done:
 			return nil
-		case l.Event != nil && progress != nil:
-			progress(*l.Event)
 		}
+		f(l)
 	}
 }
 
+// A streamLine is a line of an answer that comes bit by bit. The last has Done or Error.
 type streamLine struct {
+	// Diff is what is to be done (POST /v1/apply).
+	Diff  *topo.Diff     `json:"diff,omitempty"`
 	Event *network.Event `json:"event,omitempty"`
 	Error string         `json:"error,omitempty"`
 	Done  bool           `json:"done,omitempty"`

@@ -90,6 +90,7 @@ func (s *Server) useRoutes() []route {
 // changeRoutes are those that change what the network consists of.
 func (s *Server) changeRoutes() []route {
 	return []route{
+		{pattern: "POST /v1/apply", doc: "Make the network the one that a description says, or say what that would change.", request: typeOf[network.ApplyRequest](), response: typeOf[streamLine](), lines: true, serve: s.apply},
 		answer(s, "POST /v1/hosts", "Add a host.", func(ctx context.Context, n *network.Network, _ *http.Request, h topo.Host) (topo.PlannedHost, error) {
 			return n.AddHost(ctx, h)
 		}),

@@ -146,6 +146,13 @@ func (l *lineWriter) event(e network.Event) {
 	}
 }
 
+func (l *lineWriter) diff(d *topo.Diff) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.enc.Encode(streamLine{Diff: d})
+	l.flush()
+}
+
 func (l *lineWriter) end(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

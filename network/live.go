@@ -57,13 +57,18 @@ func (n *Network) AddHost(ctx context.Context, h topo.Host) (added topo.PlannedH
 
 func (n *Network) dropHost(name string) error {
 	n.mu.Lock()
-	h := n.hosts[name]
+	h, up := n.hosts[name], n.uplinks[name]
 	delete(n.hosts, name)
+	delete(n.uplinks, name)
 	n.mu.Unlock()
-	if h == nil {
-		return nil
+	var errs []error
+	if up != nil {
+		errs = append(errs, up.Close())
 	}
-	return h.Close()
+	if h != nil {
+		errs = append(errs, h.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // AddSwitch adds a switch without ports, and starts it if the network is started.
@@ -157,19 +162,30 @@ func (n *Network) attach(e topo.PlannedEnd) ([]ovs.Bridge, error) {
 	return []ovs.Bridge{{Name: sw.Device, Ports: []ovs.Port{port}}}, nil
 }
 
-// detach takes a link out of its switches and deletes its devices.
-func (n *Network) detach(ctx context.Context, l topo.PlannedLink) error {
-	var errs []error
-	for _, e := range []topo.PlannedEnd{l.A, l.B} {
-		i, sw := n.plan.Interface(e), n.plan.Switch(e.Node)
-		n.mu.Lock()
-		running := n.running[e.Node]
-		n.mu.Unlock()
-		if i != nil && sw != nil && running && sw.Driver != topo.DriverLinux {
-			errs = append(errs, n.ovs.DeletePort(ctx, sw.Device, i.Device))
+// detach takes links out of their switches, all at once, and deletes their devices.
+func (n *Network) detach(ctx context.Context, links ...topo.PlannedLink) error {
+	var ports []ovs.Bridge
+	for _, l := range links {
+		for _, e := range []topo.PlannedEnd{l.A, l.B} {
+			i, sw := n.plan.Interface(e), n.plan.Switch(e.Node)
+			n.mu.Lock()
+			running := n.running[e.Node]
+			n.mu.Unlock()
+			if i != nil && sw != nil && running && sw.Driver != topo.DriverLinux {
+				ports = append(ports, ovs.Bridge{Name: sw.Device, Ports: []ovs.Port{{Name: i.Device}}})
+			}
 		}
 	}
-	return errors.Join(append(errs, n.unmakeLink(l))...)
+	var errs []error
+	if len(ports) > 0 {
+		errs = append(errs, n.ovs.DeletePorts(ctx, ports...))
+	}
+	for _, l := range links {
+		if err := n.unmakeLink(l); err != nil {
+			errs = append(errs, fmt.Errorf("link %s: %w", linkTitle(l), err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // onDevice calls f with the device of an interface and a handle in its namespace.
@@ -250,19 +266,28 @@ func (n *Network) DeleteNode(ctx context.Context, name string) error {
 			}
 		}
 	}
+	if sw != nil {
+		if err := n.endSwitch(ctx, *sw); err != nil {
+			return err
+		}
+	}
+	n.endTasks(name)
+	return n.edit(func(p *topo.Plan) error { return p.RemoveNode(name) },
+		func() error { return n.dropHost(name) }, nil)
+}
+
+// endSwitch ends a switch and what runs in its name.
+func (n *Network) endSwitch(ctx context.Context, sw topo.PlannedSwitch) error {
 	n.mu.Lock()
-	running, sh := n.running[name], n.shells[name]
-	delete(n.shells, name)
+	running, sh := n.running[sw.Name], n.shells[sw.Name]
+	delete(n.shells, sw.Name)
 	n.mu.Unlock()
 	if sh != nil {
 		sh.Close()
 	}
-	n.endTasks(name)
-	if sw != nil && running {
-		if err := n.stopSwitch(ctx, *sw); err != nil {
-			return err
-		}
+	n.endTasks(sw.Name)
+	if !running {
+		return nil
 	}
-	return n.edit(func(p *topo.Plan) error { return p.RemoveNode(name) },
-		func() error { return n.dropHost(name) }, nil)
+	return n.stopSwitch(ctx, sw)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -70,12 +71,14 @@ type Network struct {
 	ovsReady    func() (*ovs.Instance, error)
 	running     map[string]bool // switches
 	relays      map[channel]*control.Relay
+	targets     map[channel]string // of relays, as Open vSwitch knows them
+	channels    int                // opened so far
 	experiments map[channel]*experiment
 	controllers map[string]*controller
-	listeners   map[string]net.Listener // of switches, in the user's namespaces
-	uplinks     []*sandbox.Uplink
-	builtin     *control.Controller // nil if no controller is of that kind
-	confined    *ns.Place           // of programs of the fabric, if they are confined
+	listeners   map[string]net.Listener    // of switches, in the user's namespaces
+	uplinks     map[string]*sandbox.Uplink // of gateways
+	builtin     *control.Controller        // nil if no controller is of that kind
+	confined    *ns.Place                  // of programs of the fabric, if they are confined
 	isUp        bool
 	closed      bool
 }
@@ -93,8 +96,8 @@ func Up(ctx context.Context, plan *topo.Plan, env Env, progress func(Event)) (*N
 	n := &Network{
 		env: env, plan: plan.Clone(), started: time.Now(),
 		hosts: map[string]*node.Host{}, shells: map[string]*node.Shell{}, tasks: map[*node.Task]string{}, running: map[string]bool{},
-		relays: map[channel]*control.Relay{}, experiments: map[channel]*experiment{},
-		controllers: map[string]*controller{}, listeners: map[string]net.Listener{},
+		relays: map[channel]*control.Relay{}, targets: map[channel]string{}, experiments: map[channel]*experiment{},
+		controllers: map[string]*controller{}, listeners: map[string]net.Listener{}, uplinks: map[string]*sandbox.Uplink{},
 		links: links{running: map[int]*runningLink{}, gates: map[*ns.Net]*link.Gates{}},
 	}
 	n.plan.Name = env.Name
@@ -269,10 +272,7 @@ func (n *Network) netOf(name string) *ns.Net {
 
 // configureHost gives a host its addresses, routes and neighbours.
 func (n *Network) configureHost(h *topo.PlannedHost) error {
-	c := node.NetConfig{Gateway: h.DefaultRoute}
-	for _, i := range h.Interfaces {
-		c.Addresses = append(c.Addresses, node.Address{Device: i.Device, IP: i.IP, IP6: i.IP6})
-	}
+	c := hostConfig(*h)
 	if n.plan.Addressing.StaticARP {
 		c.Neighbours = n.neighbours(h.Name)
 	}
@@ -282,23 +282,39 @@ func (n *Network) configureHost(h *topo.PlannedHost) error {
 	return host.Configure(c)
 }
 
+// hostConfig is what a host's interfaces are given.
+func hostConfig(h topo.PlannedHost) node.NetConfig {
+	c := node.NetConfig{Gateway: h.DefaultRoute}
+	for _, i := range h.Interfaces {
+		c.Addresses = append(c.Addresses, node.Address{Device: i.Device, IP: i.IP, IP6: i.IP6, MAC: i.MAC})
+	}
+	return c
+}
+
 // neighbours lists the first addresses of all hosts but one.
 func (n *Network) neighbours(except string) []node.Neighbour {
 	var all []node.Neighbour
 	for _, h := range n.plan.Hosts {
-		if h.Name == except || len(h.Interfaces) == 0 {
-			continue
+		if h.Name != except {
+			all = append(all, neighboursOf(h)...)
 		}
-		i := h.Interfaces[0]
-		mac, err := net.ParseMAC(i.MAC)
-		if err != nil {
-			continue // Plan checked it
-		}
-		if i.IP.IsValid() {
-			all = append(all, node.Neighbour{IP: i.IP.Addr(), MAC: mac})
-		}
-		if i.IP6.IsValid() {
-			all = append(all, node.Neighbour{IP: i.IP6.Addr(), MAC: mac})
+	}
+	return all
+}
+
+// neighboursOf is how other hosts know a host.
+func neighboursOf(h topo.PlannedHost) (all []node.Neighbour) {
+	if len(h.Interfaces) == 0 {
+		return nil
+	}
+	i := h.Interfaces[0]
+	mac, err := net.ParseMAC(i.MAC)
+	if err != nil {
+		return nil // Plan checked it
+	}
+	for _, ip := range []netip.Prefix{i.IP, i.IP6} {
+		if ip.IsValid() {
+			all = append(all, node.Neighbour{IP: ip.Addr(), MAC: mac})
 		}
 	}
 	return all

@@ -224,6 +224,7 @@ func (n *Network) closeChannels(match func(channel) bool) error {
 		if match(ch) {
 			errs = append(errs, r.Close())
 			delete(n.relays, ch)
+			delete(n.targets, ch)
 		}
 	}
 	errs = append(errs, n.endExperiments(match))

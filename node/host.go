@@ -86,6 +86,8 @@ func (h *Host) Net() *ns.Net { return h.net }
 type Address struct {
 	Device  string
 	IP, IP6 netip.Prefix // may be invalid: none
+	// MAC is that of the device, for Reconfigure.
+	MAC string
 }
 
 // A Neighbour is a permanent entry of the ARP or NDP table.
@@ -144,11 +146,7 @@ func (h *Host) configure(nl *netlink.Handle, c NetConfig) error {
 			if !p.IsValid() {
 				continue
 			}
-			addr := &netlink.Addr{IPNet: ipNet(p)}
-			if p.Addr().Is6() {
-				addr.Flags = unix.IFA_F_NODAD // weft's addresses are unique
-			}
-			if err := nl.AddrAdd(dev, addr); err != nil {
+			if err := nl.AddrAdd(dev, netlinkAddress(p)); err != nil {
 				return fmt.Errorf("address %s on %s: %w", p, a.Device, err)
 			}
 		}
@@ -159,8 +157,7 @@ func (h *Host) configure(nl *netlink.Handle, c NetConfig) error {
 		}
 	}
 	for _, n := range c.Neighbours {
-		if err := nl.NeighSet(&netlink.Neigh{LinkIndex: first, State: netlink.NUD_PERMANENT,
-			IP: n.IP.AsSlice(), HardwareAddr: n.MAC}); err != nil {
+		if err := nl.NeighSet(neighbour(first, n)); err != nil {
 			return fmt.Errorf("neighbour %s: %w", n.IP, err)
 		}
 	}

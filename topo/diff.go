@@ -510,3 +510,60 @@ func impairmentDifferences(a, b Impairment) (what []string) {
 	}
 	return what
 }
+
+// Drop removes nodes, of whatever kind, and links, without asking whether they are there.
+func (p *Plan) Drop(nodes []string, links []PlannedLink) {
+	gone := map[string]bool{}
+	for _, name := range nodes {
+		gone[name] = true
+	}
+	ids := map[int]bool{}
+	for _, l := range links {
+		ids[l.ID] = true
+	}
+	p.Hosts = slices.DeleteFunc(p.Hosts, func(h PlannedHost) bool { return gone[h.Name] })
+	p.Switches = slices.DeleteFunc(p.Switches, func(s PlannedSwitch) bool { return gone[s.Name] })
+	p.Controllers = slices.DeleteFunc(p.Controllers, func(c PlannedController) bool { return gone[c.Name] })
+	p.removeLinks(func(l PlannedLink) bool { return ids[l.ID] || gone[l.A.Node] || gone[l.B.Node] })
+}
+
+// PutHost makes the plan say of a host what h says, and of those of its interfaces that h has
+// too the same addresses. It does nothing if there is no such host; so do the others. They
+// leave the index as it is: Clone makes a new one.
+func (p *Plan) PutHost(h PlannedHost) {
+	now := p.Host(h.Name)
+	if now == nil {
+		return
+	}
+	list := now.Interfaces
+	for i := range list {
+		k := slices.IndexFunc(h.Interfaces, func(f Interface) bool { return f.Name == list[i].Name })
+		if k >= 0 {
+			list[i].IP, list[i].IP6, list[i].MAC = h.Interfaces[k].IP, h.Interfaces[k].IP6, h.Interfaces[k].MAC
+		}
+	}
+	*now = h
+	now.Interfaces = list
+}
+
+// PutSwitch makes the plan say of a switch what s says, its ports apart.
+func (p *Plan) PutSwitch(s PlannedSwitch) {
+	if now := p.Switch(s.Name); now != nil {
+		s.Interfaces = now.Interfaces
+		*now = s
+	}
+}
+
+// PutController makes the plan say of a controller what c says.
+func (p *Plan) PutController(c PlannedController) {
+	if now := p.Controller(c.Name); now != nil {
+		*now = c
+	}
+}
+
+// PutLink makes the plan say of a link's settings what l says.
+func (p *Plan) PutLink(l PlannedLink) {
+	if i := slices.IndexFunc(p.Links, func(o PlannedLink) bool { return o.ID == l.ID }); i >= 0 {
+		p.Links[i].LinkSettings = l.LinkSettings
+	}
+}
