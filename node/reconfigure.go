@@ -67,14 +67,15 @@ func (h *Host) readdress(nl *netlink.Handle, from, to Address) error {
 		if p[0] == p[1] {
 			continue
 		}
-		if p[1].IsValid() {
-			if err := nl.AddrReplace(dev, netlinkAddress(p[1])); err != nil {
-				return fmt.Errorf("address %s: %w", p[1], err)
-			}
-		}
+		// The old one first: others of its network would go with it.
 		if p[0].IsValid() {
 			if err := nl.AddrDel(dev, netlinkAddress(p[0])); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
 				return fmt.Errorf("remove address %s: %w", p[0], err)
+			}
+		}
+		if p[1].IsValid() {
+			if err := nl.AddrReplace(dev, netlinkAddress(p[1])); err != nil {
+				return fmt.Errorf("address %s: %w", p[1], err)
 			}
 		}
 	}
