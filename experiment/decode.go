@@ -301,7 +301,7 @@ func (d *decoder) fields(path []any, to reflect.Value, values map[string]any, wh
 	}
 	for _, f := range known {
 		if _, given := values[f.name]; f.required && !given && to.FieldByIndex(f.index).IsZero() {
-			d.errs.fail(path, fmt.Errorf("%s needs %s: %s", what, f.name, f.doc))
+			d.errs.fail(path, fmt.Errorf("%s is missing: %s", f.name, f.doc))
 		}
 	}
 }
@@ -359,12 +359,13 @@ func (d *decoder) value(path []any, to reflect.Value, v any) {
 			}
 		}
 	case *[]Step:
+		before := len(*d.errs)
 		if s, ok := v.([]Step); ok {
 			*p = s
 		} else {
 			*p = d.steps(path, v)
 		}
-		if len(*p) == 0 && err == nil {
+		if len(*p) == 0 && len(*d.errs) == before {
 			err = errors.New("there are no steps; write at least one")
 		}
 	case *map[string]string:
@@ -442,11 +443,7 @@ func (d *decoder) step(path []any, v any) (Step, bool) {
 		case slices.Contains(names, name):
 			actions = append(actions, name)
 		default:
-			all := slices.Clone(names)
-			for _, f := range stepKeys() {
-				all = append(all, f.Name)
-			}
-			d.errs.failKey(append(slices.Clip(path), name), unknown("action", name, all))
+			d.errs.failKey(append(slices.Clip(path), name), unknownAction(name, names))
 		}
 	}
 	switch {
@@ -465,7 +462,19 @@ func (d *decoder) step(path []any, v any) (Step, bool) {
 	if d.position != nil {
 		s.Position = d.position(path)
 	}
-	return s, true
+	return s, len(*d.errs) == before
+}
+
+// unknownAction says that there is no such action, nor anything else that steps have.
+func unknownAction(name string, kinds []string) error {
+	all := slices.Clone(kinds)
+	for _, f := range stepKeys() {
+		all = append(all, f.Name)
+	}
+	if near := topo.Nearest(name, all); near != "" {
+		return fmt.Errorf("there is no action %q; did you mean %s?", name, near)
+	}
+	return fmt.Errorf("there is no action %q (there are: %s)", name, strings.Join(kinds, ", "))
 }
 
 func sortedKeys(m map[string]any) []string {

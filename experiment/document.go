@@ -1,16 +1,16 @@
 package experiment
 
 import (
-	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
+
+	"weft/topo/netfile"
 )
 
 // A document is a YAML file as values, with the place of each. All scalars are texts, as
@@ -33,59 +33,23 @@ type place struct{ line, column, keyLine, keyColumn int }
 // maxNodes bounds the values of a file, aliases followed.
 const maxNodes = 200_000
 
-// yamlError is how the library says where.
-var yamlError = regexp.MustCompile(`(?s)line (\d+)(?:, column (\d+))?: (.*)`)
-
 // parseDocument reads YAML.
 func parseDocument(file string, text []byte) (*document, error) {
-	var root yaml.Node
-	dec := yaml.NewDecoder(bytes.NewReader(text))
-	err := dec.Decode(&root)
-	if errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s:1:1: the file is empty; write topology and steps", file)
-	}
+	root, err := netfile.ParseYAML(file, text)
 	if err != nil {
-		return nil, syntaxError(file, string(text), err)
+		return nil, err
 	}
-	d := newDocument(file, &root)
-	if err := dec.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
-		d.errs.fail(nil, errors.New("there is a second document in the file; make it a file of its own"))
+	d := newDocument(file, root)
+	if d.top == nil {
+		return nil, d.err()
 	}
-	return d, d.err()
-}
-
-// syntaxError says where YAML cannot be read, and what is the matter in the cases that are
-// met most.
-func syntaxError(file, text string, err error) error {
-	line, column, message := "1", "1", err.Error()
-	if m := yamlError.FindStringSubmatch(message); m != nil {
-		line, message = m[1], m[3]
-		if m[2] != "" {
-			column = m[2]
-		}
-	}
-	message = strings.TrimSpace(strings.TrimPrefix(message, "yaml: "))
-	n, _ := strconv.Atoi(line)
-	for i := n; i >= max(n-2, 1); i-- {
-		lines := strings.Split(text, "\n")
-		if i <= len(lines) && regexp.MustCompile(`: *>[^|>]*\d`).MatchString(lines[i-1]) {
-			return fmt.Errorf("%s:%d:%d: a value cannot begin with >; put it in quotes, or write above or at least", file, i, strings.IndexByte(lines[i-1], '>')+1)
-		}
-		if i <= len(lines) && strings.Contains(lines[i-1], "\t") {
-			return fmt.Errorf("%s:%d:%d: YAML takes no tabs at the start of a line; write blanks", file, i, strings.IndexByte(lines[i-1], '\t')+1)
-		}
-	}
-	return fmt.Errorf("%s:%s:%s: this is not YAML: %s", file, line, column, message)
+	return d, nil
 }
 
 func newDocument(file string, root *yaml.Node) *document {
 	d := &document{file: file, root: root, places: map[string]place{}, order: map[string][]string{}}
-	node := root
-	if node.Kind == yaml.DocumentNode && len(node.Content) > 0 {
-		node = node.Content[0]
-	}
-	d.places[""] = place{node.Line, node.Column, node.Line, node.Column}
-	v := d.value(nil, node, 0)
+	d.places[""] = place{root.Line, root.Column, root.Line, root.Column}
+	v := d.value(nil, root, 0)
 	top, ok := v.(map[string]any)
 	if !ok && len(d.errs) == 0 {
 		d.errs.fail(nil, fmt.Errorf("%s is not an experiment; write topology and steps", describe(v)))
@@ -140,19 +104,24 @@ func (d *document) mapping(path []any, n *yaml.Node, depth int) any {
 		}
 		switch {
 		case k.Kind != yaml.ScalarNode:
-			d.foreign = append(d.foreign, fmt.Errorf("%s:%d:%d: a name is one word, not %s", d.file, k.Line, k.Column, "a list"))
+			d.at(k, "a name is text, not a list or map; write NAME: VALUE")
 			continue
 		case k.Tag == "!!merge":
 			d.errs.failKey(at, errors.New("<< is not for these files; write the values"))
 			continue
 		case twice:
-			d.foreign = append(d.foreign, fmt.Errorf("%s:%d:%d: %s is there twice; write it once", d.file, k.Line, k.Column, k.Value))
+			d.at(k, k.Value+" is there twice; write it once")
 			continue
 		}
 		m[k.Value] = d.value(at, v, depth+1)
 		d.order[pathKey(path)] = append(d.order[pathKey(path)], k.Value)
 	}
 	return m
+}
+
+// at notes an error at a node.
+func (d *document) at(n *yaml.Node, message string) {
+	d.foreign = append(d.foreign, &netfile.Error{Position: netfile.Position{File: d.file, Line: n.Line, Column: n.Column}, Message: message})
 }
 
 // pathKey makes a key of a path.
@@ -177,42 +146,65 @@ func (d *document) place(path []any) place {
 	return place{1, 1, 1, 1}
 }
 
-// position returns FILE:LINE:COLUMN of the value that a path leads to.
-func (d *document) position(path []any) string {
+// position returns where the value is that a path leads to.
+func (d *document) position(path []any) netfile.Position {
 	p := d.place(path)
-	return fmt.Sprintf("%s:%d:%d", d.file, p.line, p.column)
+	return netfile.Position{File: d.file, Line: p.line, Column: p.column}
 }
 
 // err joins all errors, in the order of their places.
 func (d *document) err() error {
-	type placed struct {
-		line, column int
-		err          error
+	var all []*netfile.Error
+	add := func(line, column int, text string) {
+		for l := range strings.Lines(text) {
+			all = append(all, &netfile.Error{Position: netfile.Position{File: d.file, Line: line, Column: column}, Message: strings.TrimRight(l, "\n")})
+		}
 	}
-	var all []placed
 	for _, e := range d.errs {
 		p := d.place(e.Path)
-		line, column, text := p.line, p.column, e.Err.Error()
-		if e.Key {
-			line, column = p.keyLine, p.keyColumn
-		} else if name := lastName(e.Path); name != "" {
-			text = name + ": " + text
-		}
-		for l := range strings.Lines(text) {
-			all = append(all, placed{line, column, fmt.Errorf("%s:%d:%d: %s", d.file, line, column, strings.TrimRight(l, "\n"))})
+		name := lastName(e.Path)
+		switch {
+		case e.Key:
+			add(p.keyLine, p.keyColumn, e.Err.Error())
+		case name != "":
+			add(p.line, p.column, name+": "+e.Err.Error())
+		default:
+			add(p.line, p.column, e.Err.Error())
 		}
 	}
-	slices.SortStableFunc(all, func(a, b placed) int {
-		if a.line != b.line {
-			return a.line - b.line
+	var others []error
+	for _, err := range d.foreign {
+		for _, e := range leaves(err) {
+			if f, ok := e.(*netfile.Error); ok && f.File == d.file {
+				all = append(all, f)
+			} else {
+				others = append(others, e)
+			}
 		}
-		return a.column - b.column
+	}
+	slices.SortStableFunc(all, func(a, b *netfile.Error) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
 	var errs []error
-	for _, p := range all {
-		errs = append(errs, p.err)
+	for i, e := range all {
+		if i == 0 || *e != *all[i-1] {
+			errs = append(errs, e)
+		}
 	}
-	return errors.Join(append(errs, d.foreign...)...)
+	return errors.Join(append(errs, others...)...)
+}
+
+// leaves are the errors that are joined in err.
+func leaves(err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, leaves(e)...)
+	}
+	return all
 }
 
 // lastName is the name at the end of a path, "" if that is a place in a list.
@@ -227,12 +219,13 @@ func lastName(path []any) string {
 // placeholder is ${name}.
 var placeholder = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
 
-// with returns the document with the values of parameters in place of ${name}. Other names
-// stay as they are: they are variables of a shell.
-func (d *document) with(args Arguments) (*document, error) {
-	root := substitute(d.root, args, map[*yaml.Node]*yaml.Node{})
-	n := newDocument(d.file, root)
-	return n, n.err()
+// with returns the document with the values of parameters in place of ${name}, and with the
+// errors found so far. Other names stay as they are: they are variables of a shell.
+func (d *document) with(args Arguments) *document {
+	n := newDocument(d.file, substitute(d.root, args, map[*yaml.Node]*yaml.Node{}))
+	n.errs = append(slices.Clone(d.errs), n.errs...)
+	n.foreign = append(slices.Clone(d.foreign), n.foreign...)
+	return n
 }
 
 func substitute(n *yaml.Node, args Arguments, done map[*yaml.Node]*yaml.Node) *yaml.Node {
@@ -267,22 +260,17 @@ func substitute(n *yaml.Node, args Arguments, done map[*yaml.Node]*yaml.Node) *y
 type Topology struct {
 	File string // the experiment's
 	// Text is a file's name or a shape; empty: Node describes the network.
-	Text string
-	Node *yaml.Node
-	// Position is where it is said, FILE:LINE:COLUMN.
-	Position string
+	Text     string
+	Node     *yaml.Node
+	Position netfile.Position
 }
 
 // topology returns what the document says of the network.
 func (d *document) topology() Topology {
 	t := Topology{File: d.file, Position: d.position([]any{"topology"})}
-	node := d.root
-	if node.Kind == yaml.DocumentNode {
-		node = node.Content[0]
-	}
-	for i := 0; i+1 < len(node.Content); i += 2 {
-		if node.Content[i].Value == "topology" {
-			t.Node = node.Content[i+1]
+	for i := 0; i+1 < len(d.root.Content); i += 2 {
+		if d.root.Content[i].Value == "topology" {
+			t.Node = d.root.Content[i+1]
 		}
 	}
 	if t.Node.Kind == yaml.ScalarNode {

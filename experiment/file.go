@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"weft/topo"
+	"weft/topo/netfile"
 )
 
 // A Loader makes a topology of what a file says of it; text is set for the short form, a file's
@@ -64,16 +65,10 @@ func Parse(path string, text []byte, load Loader) (*Experiment, error) {
 	}
 	f := file{document: doc, load: load}
 	e := f.head(path, string(text))
-	if err := doc.err(); err != nil {
-		// What the steps have wrong is told too, with the parameters as far as they go.
-		if _, also := f.prepare(Points(e.Parameters, nil)[0]); also != nil {
-			err = also
-		}
-		return nil, err
+	if len(doc.errs) == 0 && len(doc.foreign) == 0 {
+		doc.errs.fail([]any{"sweep"}, e.check())
 	}
-	if err := e.check(); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
+	// What is wrong is told all at once, and with the first values of the parameters.
 	if _, err := f.prepare(Points(e.Parameters, nil)[0]); err != nil {
 		return nil, err
 	}
@@ -213,15 +208,13 @@ func (f *file) sweep(e *Experiment) {
 	}
 }
 
-// prepare makes an instance of the file with these parameters.
+// prepare makes an instance of the file with these parameters. Its error has all that is
+// wrong with the file.
 func (f *file) prepare(args Arguments) (Instance, error) {
-	doc, err := f.document.with(args)
-	if err != nil {
-		return Instance{}, err
-	}
+	doc := f.document.with(args)
 	var in Instance
 	if v, ok := doc.top["connect"]; ok {
-		if no, err := asBool(v); err == nil && !no {
+		if yes, err := asBool(v); err == nil && !yes {
 			in.Connect = -1
 		} else {
 			in.Connect, err = asPositive(v)
@@ -229,38 +222,72 @@ func (f *file) prepare(args Arguments) (Instance, error) {
 		}
 	}
 	if v, ok := doc.top["steps"]; ok {
-		d := decoder{errs: &doc.errs, position: doc.position}
+		d := decoder{errs: &doc.errs, position: func(path []any) string { return doc.position(path).String() }}
+		before := len(doc.errs)
 		in.Steps = d.steps([]any{"steps"}, v)
-		if len(in.Steps) == 0 && len(doc.errs) == 0 {
+		if len(in.Steps) == 0 && len(doc.errs) == before {
 			doc.errs.fail([]any{"steps"}, errors.New("there are no steps; write at least one"))
 		}
 	}
 	if _, ok := doc.top["topology"]; ok {
-		var topoErr error
-		if in.Spec, topoErr = f.load(doc.topology()); topoErr != nil {
-			doc.foreign = append(doc.foreign, topoErr)
+		if p := doc.network(f.load, &in.Spec); p != nil {
+			doc.check(p, in.Steps)
 		}
 	}
-	if err := doc.err(); err != nil {
-		return Instance{}, err
-	}
-	p, err := in.Spec.Plan()
-	if err != nil {
-		return Instance{}, positioned(doc.position([]any{"topology"}), err)
-	}
-	if err := validate(p, in.Steps); err != nil {
-		return Instance{}, err
-	}
-	return in, nil
+	return in, doc.err()
 }
 
-// positioned puts a place before each of the errors that are joined in err and have none.
-func positioned(place string, err error) error {
-	var errs []error
-	for line := range strings.Lines(err.Error()) {
-		errs = append(errs, &PositionError{place, errors.New(strings.TrimRight(line, "\n"))})
+// network reads the topology. It returns nil if that is wrong.
+func (d *document) network(load Loader, into *topo.Spec) *topo.Plan {
+	t := d.topology()
+	s, err := load(t)
+	var p *topo.Plan
+	if err == nil {
+		*into = s
+		p, err = s.Plan()
 	}
-	return errors.Join(errs...)
+	if err == nil {
+		return p
+	}
+	for _, e := range leaves(err) {
+		if _, placed := e.(*netfile.Error); placed {
+			d.foreign = append(d.foreign, e)
+		} else {
+			d.errs.fail([]any{"topology"}, e)
+		}
+	}
+	return nil
+}
+
+// check looks at steps with the network's plan at hand.
+func (d *document) check(p *topo.Plan, steps []Step) {
+	var note func(at string, err error)
+	note = func(at string, err error) {
+		for _, e := range leaves(err) {
+			var inner *PositionError
+			switch {
+			case e == nil:
+			case errors.As(e, &inner):
+				note(inner.Position, inner.Err)
+			default:
+				d.foreign = append(d.foreign, &netfile.Error{Position: parsePosition(at), Message: e.Error()})
+			}
+		}
+	}
+	note("", validate(p, steps))
+}
+
+// parsePosition reads FILE:LINE:COLUMN.
+func parsePosition(text string) netfile.Position {
+	parts := strings.Split(text, ":")
+	if n := len(parts); n >= 3 {
+		line, errLine := strconv.Atoi(parts[n-2])
+		column, errColumn := strconv.Atoi(parts[n-1])
+		if errLine == nil && errColumn == nil {
+			return netfile.Position{File: strings.Join(parts[:n-2], ":"), Line: line, Column: column}
+		}
+	}
+	return netfile.Position{File: text}
 }
 
 // Override sets parameters, the sweep and the rest from the command line.

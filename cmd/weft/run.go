@@ -21,6 +21,7 @@ import (
 	"weft/script"
 	"weft/session"
 	"weft/topo"
+	"weft/topo/netfile"
 )
 
 // exitBroken is the status of an experiment that could not be carried out, as distinct from one
@@ -124,7 +125,7 @@ func (o *runOptions) read(ctx context.Context, p *program, args []string) (*expe
 func (p *program) readExperiment(ctx context.Context, path string, allow bool) (*experiment.Experiment, error) {
 	switch filepath.Ext(path) {
 	case ".yaml", ".yml":
-		return experiment.ReadFile(path, p.loadTopology)
+		return experiment.ReadFile(path, func(t experiment.Topology) (topo.Spec, error) { return p.loadTopology(ctx, t, allow) })
 	case script.Extension:
 		return script.Experiment(ctx, path, script.Options{Outside: allow})
 	}
@@ -132,25 +133,23 @@ func (p *program) readExperiment(ctx context.Context, path string, allow bool) (
 }
 
 // loadTopology makes the network of an experiment's file.
-func (p *program) loadTopology(t experiment.Topology) (topo.Spec, error) {
-	fail := func(err error) (topo.Spec, error) {
-		return topo.Spec{}, &experiment.PositionError{Position: t.Position, Err: err}
-	}
+func (p *program) loadTopology(ctx context.Context, t experiment.Topology, allow bool) (topo.Spec, error) {
 	if t.Text == "" {
-		return fail(errors.New("describing a network here is not possible yet"))
+		return netfile.ReadNode(ctx, t.File, t.Node, netfile.Params{Outside: allow})
 	}
-	if slices.Contains(topologyFiles(), strings.TrimPrefix(filepath.Ext(t.Text), ".")) {
-		path := t.Text
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(filepath.Dir(t.File), path)
-		}
-		return p.readTopology(context.Background(), path, nil)
+	if !slices.Contains(topologyFiles(), strings.TrimPrefix(filepath.Ext(t.Text), ".")) {
+		return topo.Options{Topo: t.Text}.Spec()
 	}
-	s, err := topo.Options{Topo: t.Text}.Spec()
-	if err != nil {
-		return fail(err)
+	path := t.Text
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(filepath.Dir(t.File), path)
 	}
-	return s, nil
+	s, err := p.readTopology(ctx, path, nil)
+	var usage *session.UsageError
+	if errors.As(err, &usage) {
+		err = usage.Err
+	}
+	return s, err
 }
 
 // carryOut carries out an experiment and prints what came of it.

@@ -70,6 +70,11 @@ func readYAML(name string, text []byte, read func(string) ([]byte, error)) (topo
 	if err != nil {
 		return topo.Spec{}, err
 	}
+	return readDocument(d, read)
+}
+
+// readDocument builds the network of a document.
+func readDocument(d *document, read func(string) ([]byte, error)) (topo.Spec, error) {
 	b := &builder{
 		decoder: decoder{document: d, fields: &fieldLists{}, bits: [2]int{8, 64}, read: read, steps: 1},
 		nodes:   map[string]node{}, groups: map[string][]string{}, defaults: map[kind]*yaml.Node{},

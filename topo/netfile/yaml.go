@@ -147,6 +147,9 @@ func (d *document) syntax(text []byte, err error) {
 		d.at(m.Line, m.Column, "this line does not fit the lines above; indent it as the lines beside it, and write NAME: VALUE")
 	case strings.Contains(msg, "could not find expected ':'"):
 		d.at(m.Line, m.Column, "there should be a colon after the name: write NAME: VALUE")
+	case strings.Contains(msg, "did not find expected comment or line break") && strings.ContainsAny(line, ">|"):
+		at := strings.IndexAny(line, ">|")
+		d.at(m.Line, utf8.RuneCountInString(line[:at])+1, "a value cannot begin with %q; put it in quotes", line[at:at+1])
 	case strings.Contains(msg, "unknown escape"):
 		d.at(m.Line, m.Column, `"\ begins an escape; write \\ for a backslash, or use 'single quotes'`)
 	default:
