@@ -46,6 +46,11 @@ func (c *Client) StopFaults(ctx context.Context, ids ...int) error {
 	return err
 }
 
+// VerifyLinks measures whether links do what was asked of them.
+func (c *Client) VerifyLinks(ctx context.Context, r network.VerifyRequest) ([]network.LinkCheck, error) {
+	return call[[]network.LinkCheck](ctx, c, http.MethodPost, "/v1/links/verify", r)
+}
+
 // SetLink takes both ends of every link between two nodes up or down.
 func (c *Client) SetLink(ctx context.Context, a, b string, up bool) error {
 	_, err := c.ChangeLink(ctx, a, b, network.LinkChange{Up: &up})
@@ -63,6 +68,9 @@ func (s *Server) linkRoutes() []route {
 		}),
 		answer(s, "PATCH /v1/links/{a}", "Change the links that a name stands for: A-B, an interface, or an ID.", change),
 		answer(s, "PATCH /v1/links/{a}/{b}", "Change the links between two nodes.", change),
+		answer(s, "POST /v1/links/verify", "Measure whether links do what was asked of them.", func(ctx context.Context, n *network.Network, _ *http.Request, r network.VerifyRequest) ([]network.LinkCheck, error) {
+			return n.VerifyLinks(ctx, r)
+		}),
 		answer(s, "GET /v1/faults", "The trouble that is going on: failing links, schedules, a partition.", func(_ context.Context, n *network.Network, _ *http.Request, _ none) ([]network.Fault, error) {
 			return n.Faults(), nil
 		}),

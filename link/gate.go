@@ -64,6 +64,14 @@ const gateTable = "weft"
 // "weft".
 const gateMark = 0x77656674
 
+// deviceCharacters are those that, beside letters and digits, mean only themselves between
+// nft's quotes.
+const deviceCharacters = "-_.@+=,~#"
+
+func errDevice(name string) error {
+	return fmt.Errorf("device %s: nft takes no such name; give the interface one of letters, digits and hyphens", name)
+}
+
 // made reports whether a name is made of letters, digits and some other characters.
 func made(name, others string) bool {
 	for _, c := range []byte(name) {
@@ -91,8 +99,8 @@ func (g *Gates) Set(gates ...Gate) error {
 	next := maps.Clone(g.gates)
 	for _, gate := range gates {
 		for _, name := range []string{gate.Device, gate.Through} {
-			if !made(name, "-_.@+=,~#") { // what means only itself between nft's quotes
-				return fmt.Errorf("device %s: nft takes no such name; give the interface one of letters, digits and hyphens", name)
+			if !made(name, deviceCharacters) {
+				return errDevice(name)
 			}
 		}
 		writeGate(&text, g.gates[gate.Device], gate)
@@ -205,6 +213,32 @@ func (g *Gates) DeleteBars() error {
 	}
 	clear(g.bars)
 	return nil
+}
+
+// Deafen keeps the frames of an EtherType that devices receive from all but packet sockets: from
+// a bridge or Open vSwitch's kernel datapath that the devices are ports of. undo ends that.
+func (g *Gates) Deafen(etherType uint16, devices ...string) (undo func() error, err error) {
+	var do, back strings.Builder
+	fmt.Fprintf(&do, "add table netdev %s\n", gateTable)
+	for _, device := range devices {
+		if !made(device, deviceCharacters) {
+			return nil, errDevice(device)
+		}
+		chain := fmt.Sprintf("netdev %s deaf-%s", gateTable, label(device))
+		fmt.Fprintf(&do, "add chain %s { type filter hook ingress device \"%s\" priority 0; }\nflush chain %s\n", chain, device, chain)
+		fmt.Fprintf(&do, "add rule %s ether type %#x drop\n", chain, etherType)
+		fmt.Fprintf(&back, "flush chain %s\ndelete chain %s\n", chain, chain)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err := g.nft(do.String()); err != nil {
+		return nil, err
+	}
+	return func() error {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return g.nft(back.String())
+	}, nil
 }
 
 // Forget removes all that is known of devices: of one that goes, and of the TAP device of a

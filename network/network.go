@@ -58,6 +58,8 @@ type Network struct {
 	captures captures
 	links    links
 	faults   faults
+	// verifying serialises VerifyLinks.
+	verifying sync.Mutex
 
 	// change serialises live changes; mu guards the fields below.
 	change sync.Mutex

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"weft/internal/ovs"
+	"weft/internal/probe"
 	"weft/node"
 	"weft/topo"
 )
@@ -111,7 +112,7 @@ func (n *Network) startOVS(ctx context.Context) {
 			ch <- result{nil, err}
 			return
 		}
-		i, err := ovs.Start(ctx, ovs.Config{Dir: n.ovsDir(), UserTSO: tso, Dummy: !n.local, Log: n.env.Log, OnRestart: func(daemon string, cause error) {
+		i, err := ovs.Start(ctx, ovs.Config{Dir: n.ovsDir(), UserTSO: tso, Ignore: probe.EtherType, Dummy: !n.local, Log: n.env.Log, OnRestart: func(daemon string, cause error) {
 			n.events.emit("WARN", "", fmt.Sprintf("%s ended (%v) and was started again", daemon, cause))
 		}, OnFailure: func(err error) {
 			n.events.emit("ERROR", "", fmt.Sprintf("Open vSwitch stays down: %v", err))

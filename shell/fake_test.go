@@ -102,6 +102,7 @@ func (f *fakeNetwork) handler() http.Handler {
 		"DELETE /v1/nodes/{name}":                  ok,
 		"GET /v1/links":                            f.links,
 		"PATCH /v1/links/{a}":                      f.changeLink,
+		"POST /v1/links/verify":                    f.verify,
 		"GET /v1/faults":                           func(*http.Request) (any, error) { return f.faults, nil },
 		"POST /v1/faults":                          f.startFault,
 		"DELETE /v1/faults":                        f.stopFaults,

@@ -36,6 +36,7 @@ func linkOptions() []option {
 		{"--mttr", "TIME", "flap: and this mean time to repair"},
 		{"--seed", "N", "flap: the same chance in every run"},
 		{"--count", "N", "flap: this often, then no more"},
+		{"--all", "", "verify: links of which nothing was asked, too"},
 		{"--cut", "", "flap: drop frames, rather than take both ends down"},
 	}
 }

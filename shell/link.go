@@ -16,6 +16,7 @@ import (
 type Linker interface {
 	Links(ctx context.Context, names ...string) ([]network.LinkState, error)
 	ChangeLink(ctx context.Context, a, b string, c network.LinkChange) ([]network.LinkState, error)
+	VerifyLinks(ctx context.Context, r network.VerifyRequest) ([]network.LinkCheck, error)
 	Faults(ctx context.Context) ([]network.Fault, error)
 	StartFault(ctx context.Context, r network.FaultRequest) ([]network.Fault, error)
 	StopFaults(ctx context.Context, ids ...int) error
@@ -37,6 +38,7 @@ func linkActions() []linkAction {
 		{"up", "LINK...", "take both ends up", nil, runLinkUp(true)},
 		{"cut", "LINK...", "drop all frames while the ends stay up, so that nobody is told", nil, runLinkCut(true)},
 		{"mend", "LINK...", "undo cut", nil, runLinkCut(false)},
+		{"verify", "[LINK...]", "measure rate, delay, jitter and loss of impaired links, or those named, or --all; fail if they are not as asked", []string{"--all"}, runVerify},
 		{"flap", "LINK...", "let links fail again and again: every --period for --down, or by chance, --mtbf and --mttr", []string{"--period", "--down", "--count", "--mtbf", "--mttr", "--seed", "--cut"}, runFlap},
 		{"schedule", "FILE", "do what the lines TIME LINK ACTION of a file say", nil, runSchedule},
 		{"partition", "GROUPS", "keep groups of hosts from hearing each other: {h1,h2}|{h3}, {s1}|rest", nil, runPartition},

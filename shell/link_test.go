@@ -151,6 +151,38 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// verify answers with measurements of a link that is named by its ID.
+func (f *fakeNetwork) verify(r *http.Request) (any, error) {
+	views, _, err := f.state.Plan.FindLinks(body[network.VerifyRequest](r).Links[0])
+	if err != nil {
+		return nil, err
+	}
+	l := views[0]
+	ok := func(name, unit string, asked, measured, tolerance float64) network.Figure {
+		return network.Figure{Name: name, Unit: unit, Asked: asked, Measured: measured, Tolerance: tolerance, Verdict: network.VerdictOK}
+	}
+	off := ok("delay", "s", 0.05, 0.062, 0.0007)
+	off.Verdict = network.VerdictOff
+	unknown := ok("rate", "bit/s", 40e9, 0, 0)
+	unknown.Verdict, unknown.Note = network.VerdictUnknown, "this machine sends only 3e+03 Mbit/s of such frames"
+	good := network.LinkCheck{Link: l.ID, From: l.A, To: l.B, Driver: topo.LinkWire, Verdict: network.VerdictOK, Figures: []network.Figure{
+		ok("delay", "s", 0.05, 0.0501, 0.0007), ok("jitter", "s", 0, 0.00001, 0.0002), ok("loss", "%", 1, 0.98, 0.4),
+		ok("duplicate", "%", 2, 2.1, 0.5), ok("rate", "bit/s", 10e6, 9.99e6, 2e5)}}
+	bad := network.LinkCheck{Link: l.ID, From: l.B, To: l.A, Driver: topo.LinkWire, Verdict: network.VerdictOff, Figures: []network.Figure{off, unknown}}
+	if l.ID == 2 {
+		bad.Figures, bad.Skipped = []network.Figure{}, "it is cut"
+	}
+	return []network.LinkCheck{good, bad}, nil
+}
+
+func TestVerify(t *testing.T) {
+	lines := []string{"link verify", "link set h1-s1 delay=50ms", "link verify", "link verify s1 h2", "link verify --all",
+		"link verify h9-s1", "link verify x=y", "link verify h1-s1 --all", "link show --all"}
+	for name, cfg := range map[string]Config{"verify.txt": {}, "verify-json.txt": {JSON: true}} {
+		golden(t, name, transcript(t, newFakeNetwork(), cfg, lines))
+	}
+}
+
 // What Mininet says of interfaces with TC.
 func TestMininetTC(t *testing.T) {
 	for _, c := range []struct {

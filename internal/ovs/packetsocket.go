@@ -16,12 +16,17 @@ import (
 // segments of 64 KiB: one time slice of a busy machine, and TCP loses most of them.
 const receiveBuffer = 8 << 20
 
-// enlargePacketSockets gives the packet sockets of process pid a receive buffer of
-// receiveBuffer, or the most that the system allows an ordinary user (net.core.rmem_max).
-func enlargePacketSockets(pid int) {
+// tendPacketSockets gives the packet sockets of process pid a receive buffer of receiveBuffer,
+// or the most that the system allows an ordinary user (net.core.rmem_max), and keeps frames of
+// an EtherType from them, if it is not 0.
+func tendPacketSockets(pid int, ignore uint16) {
+	filter := portFilter(ignore)
 	eachPacketSocket(pid, func(fd int) {
 		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
 			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+		}
+		if ignore != 0 {
+			unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
 		}
 		unix.Close(fd)
 	})
@@ -54,6 +59,20 @@ func (i *Instance) SocketDrops() (drops uint64) {
 		}
 	})
 	return drops
+}
+
+// portFilter is what ovs-vswitchd's own filter is, nothing that goes out, without frames of an
+// EtherType.
+func portFilter(ignore uint16) []unix.SockFilter {
+	const packetType = 0xfffff000 + 4 // SKF_AD_OFF + SKF_AD_PKTTYPE
+	return []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_H | unix.BPF_ABS, K: packetType},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.PACKET_OUTGOING, Jt: 3},
+		{Code: unix.BPF_LD | unix.BPF_H | unix.BPF_ABS, K: 12},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(ignore), Jt: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0xffff},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+	}
 }
 
 // holdPacketSockets duplicates the packet sockets of process pid into this one; release
