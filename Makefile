@@ -20,11 +20,12 @@ MACHINES := ./internal/vm/cmd/vm
 PURE      = $(filter-out $(shell $(GO) list $(KERNEL) $(MACHINES)),$(shell $(GO) list ./...))
 
 # Tests that run again under Debian's kernel, which has what this one may lack (openvswitch,
-# sch_netem, 802.1Q): PACKAGE:PATTERN, as for go test -run, without spaces. All of it, with
-# those of $(MACHINES), has VM_SECONDS.
+# sch_netem, 802.1Q): PACKAGE:PATTERN or PACKAGE:PATTERN:FLAGS, without spaces. The pattern is
+# go test -run's; flags are go tool vm's, with commas between: -nics=2,-hugepages=64. Each
+# starts a machine. All of it, with the tests of $(MACHINES), has VM_SECONDS.
 VM_SECONDS ?= 600
 VM_TESTS   := \
-	./e2e:TestKernelDatapath
+	./e2e:TestKernelDatapath|TestJustBooted|TestControllers/ovsc_1.3|TestCaptureLink/root
 
 # Fuzz targets, each for FUZZTIME: PACKAGE:TARGET.
 # A number of runs, not a time: when a time is over, go test sometimes reports that as a failure.
@@ -92,8 +93,9 @@ vm: build ## tests under Debian's kernel, in a virtual machine; skipped where th
 define inVM
 { status=0; $(GO) test -json -count=1 -timeout $(VM_SECONDS)s $(MACHINES) || status=1; \
 for t in $(foreach t,$(VM_TESTS),'$t'); do \
+	IFS=: read -r package pattern flags <<<"$$t"; \
 	WEFT_E2E_PROGRAM=$(CURDIR)/bin/weft $(GO) test -json -count=1 -timeout 0 \
-		-exec "$(GO) tool vm -timeout $$(($(VM_SECONDS)-SECONDS))s --" "$${t%%:*}" -run "$${t#*:}" || status=1; \
+		-exec "$(GO) tool vm -timeout $$(($(VM_SECONDS)-SECONDS))s $${flags//,/ } --" "$$package" -run "$$pattern" || status=1; \
 done; exit $$status; } | $(GO) tool testreport -o bin/results/vm.json
 endef
 
