@@ -75,40 +75,44 @@ func TestKernelDatapath(t *testing.T) {
 // some that do not.
 func TestKernelDatapathChanges(t *testing.T) {
 	needKernelDatapath(t)
-	eachUser(t, func(t *testing.T, u user) {
-		r := start(t, launch{user: u, prompt: true, args: strings.Fields("--topo linear,2 --switch ovsk,datapath=kernel")})
-		r.ready()
-		has(t, r.ask("pingall"), "2 of 2 received")
-		r.ask("link s1 s2 down")
-		has(t, r.ask("pingall"), "0 of 2 received")
-		r.ask("link s1 s2 up")
-		r.eventually("pingall", "2 of 2 received")
-		r.ask("switch s1 stop")
-		has(t, r.ask("pingall"), "0 of 2 received")
-		has(t, r.ask("s2 ip link show"), "s1-eth1") // a port stays without its bridge
-		r.ask("switch s1 start")
-		r.eventually("pingall", "2 of 2 received")
+	needRoot(t)
+	r := start(t, launch{user: rootUser, prompt: true, args: strings.Fields("--topo linear,2 --switch ovsk,datapath=kernel")})
+	r.ready()
+	has(t, r.ask("capture s1-s2 link.pcapng"), "capturing on s1-eth2")
+	r.eventually("pingall", "2 of 2 received")
+	r.ask("capture stop 1")
+	if file, err := os.Stat(r.file("link.pcapng")); err != nil || file.Size() < 500 {
+		t.Errorf("pings of the kernel datapath are not captured: %v, %v", file, err)
+	}
+	r.ask("link s1 s2 down")
+	has(t, r.ask("pingall"), "0 of 2 received")
+	r.ask("link s1 s2 up")
+	r.eventually("pingall", "2 of 2 received")
+	r.ask("switch s1 stop")
+	has(t, r.ask("pingall"), "0 of 2 received")
+	has(t, r.ask("s2 ip link show"), "s1-eth1") // a port stays without its bridge
+	r.ask("switch s1 start")
+	r.eventually("pingall", "2 of 2 received")
 
-		r.ask("add switch s3 --datapath user")
-		r.ask("add switch s4 --datapath kernel")
-		r.ask("add host h3")
-		r.ask("add host h4")
-		for _, l := range []string{"s2 s3", "s2 s4", "h3 s3", "h4 s4"} {
-			r.ask("add link %s", l)
-		}
-		r.eventually("pingall", "12 of 12 received")
-		has(t, r.ask("s1 ovs-appctl dpif/show"), "system@ovs-system", "dummy@ovs-dummy")
-		has(t, r.ask("iperf h1 h4 --time 1s"), "bit/s received")
+	r.ask("add switch s3 --datapath user")
+	r.ask("add switch s4 --datapath kernel")
+	r.ask("add host h3")
+	r.ask("add host h4")
+	for _, l := range []string{"s2 s3", "s2 s4", "h3 s3", "h4 s4"} {
+		r.ask("add link %s", l)
+	}
+	r.eventually("pingall", "12 of 12 received")
+	has(t, r.ask("s1 ovs-appctl dpif/show"), "system@ovs-system", "dummy@ovs-dummy")
+	r.eventually("iperf h1 h4 --time 1s", "bit/s received")
 
-		r.kill("ovs-vswitchd")
-		r.expect("ovs-vswitchd ended")
-		r.eventually("pingall", "12 of 12 received")
-		r.ask("del s3")
-		r.ask("del h3")
-		r.eventually("pingall", "6 of 6 received")
-		r.finish(1) // pings were lost
-		dpctl(t)
-	})
+	r.kill("ovs-vswitchd")
+	r.expect("ovs-vswitchd ended")
+	r.eventually("pingall", "12 of 12 received")
+	r.ask("del s3")
+	r.ask("del h3")
+	r.eventually("pingall", "6 of 6 received")
+	r.finish(1) // pings were lost
+	dpctl(t)
 }
 
 // TestJustBooted builds a network on a machine that has been up for a second, in whose first
