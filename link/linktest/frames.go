@@ -3,6 +3,7 @@ package linktest
 import (
 	"encoding/binary"
 	"errors"
+	"math/bits"
 	"net"
 	"slices"
 	"sync"
@@ -21,6 +22,7 @@ type frame struct {
 	at     time.Duration // since it was sent
 	time   time.Time
 	bits   int // that are not as they were sent
+	bitAt  int // byte of the last of them
 }
 
 const (
@@ -36,7 +38,7 @@ type sender struct {
 	next int
 }
 
-// packetSocket returns a socket of a host for frames of our type.
+// packetSocket returns a socket of a host for all frames: a damaged one may be of any type.
 func packetSocket(tb testing.TB, l *Lab, host int) int {
 	tb.Helper()
 	fd := -1
@@ -45,13 +47,13 @@ func packetSocket(tb testing.TB, l *Lab, host int) int {
 		if err != nil {
 			return err
 		}
-		proto := binary.NativeEndian.Uint16([]byte{etherType >> 8, etherType & 0xff})
+		proto := binary.NativeEndian.Uint16([]byte{unix.ETH_P_ALL >> 8, unix.ETH_P_ALL & 0xff})
 		if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, int(proto)); err != nil {
 			return err
 		}
-		// Without the privilege, the default has to do.
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20)
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 64<<20)
+		if err := room(fd); err != nil {
+			return err
+		}
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1); err != nil {
 			return err
 		}
@@ -71,26 +73,25 @@ func newSender(tb testing.TB, l *Lab, host int) *sender {
 	return s
 }
 
-// pattern is what a frame's bytes are after its header and numbers.
-func pattern(number, i int) byte { return byte(number*7 + i) }
+// fill writes a frame that a host sends.
+func fill(b []byte, host, number int, sent uint64) {
+	copy(b, mac(1-host))
+	copy(b[6:], mac(host))
+	binary.BigEndian.PutUint16(b[12:], etherType)
+	for i := range 3 {
+		binary.BigEndian.PutUint32(b[numberAt+4*i:], uint32(number))
+		binary.BigEndian.PutUint64(b[sentAt+8*i:], sent)
+	}
+	for i := minLength; i < len(b); i++ {
+		b[i] = byte(number*7 + i)
+	}
+}
 
 // send sends a frame of so many bytes.
 func (s *sender) send(tb testing.TB, host, length int) {
 	tb.Helper()
 	b := make([]byte, max(length, minLength))
-	copy(b, mac(1-host))
-	copy(b[6:], mac(host))
-	binary.BigEndian.PutUint16(b[12:], etherType)
-	for i := range 3 {
-		binary.BigEndian.PutUint32(b[numberAt+4*i:], uint32(s.next))
-	}
-	for i := minLength; i < len(b); i++ {
-		b[i] = pattern(s.next, i)
-	}
-	now := time.Now().UnixNano()
-	for i := range 3 {
-		binary.BigEndian.PutUint64(b[sentAt+8*i:], uint64(now))
-	}
+	fill(b, host, s.next, uint64(time.Now().UnixNano()))
 	_, err := unix.Write(s.fd, b)
 	must(tb, err)
 	s.next++
@@ -105,7 +106,13 @@ type sink struct {
 	done   chan struct{}
 }
 
-func newSink(tb testing.TB, l *Lab, host int) *sink {
+// newSink collects what the other host sends.
+func newSink(tb testing.TB, l *Lab, host int) *sink { return newSinkFrom(tb, l, host, 1-host) }
+
+// newReturnSink collects what the host itself sends and gets back.
+func newReturnSink(tb testing.TB, l *Lab, host int) *sink { return newSinkFrom(tb, l, host, host) }
+
+func newSinkFrom(tb testing.TB, l *Lab, host, source int) *sink {
 	tb.Helper()
 	k := &sink{stop: make(chan struct{}), done: make(chan struct{})}
 	fd := packetSocket(tb, l, host)
@@ -132,7 +139,7 @@ func newSink(tb testing.TB, l *Lab, host int) *sink {
 			if ll, ok := from.(*unix.SockaddrLinklayer); ok && ll.Pkttype == unix.PACKET_OUTGOING || n < minLength {
 				continue
 			}
-			f := parse(b[:n], host)
+			f := parse(b[:n], source)
 			f.time = arrival(oob[:oobn])
 			f.at += time.Duration(f.time.UnixNano())
 			k.mu.Lock()
@@ -160,26 +167,24 @@ func arrival(oob []byte) time.Time {
 	return time.Now()
 }
 
-// parse reads a frame that came to a host; f.at is less the time at which it was sent.
-func parse(b []byte, host int) (f frame) {
+// parse reads a frame that a host sent; f.at is less the time at which it was sent.
+func parse(b []byte, source int) (f frame) {
 	var numbers [3]uint32
 	var times [3]uint64
 	for i := range 3 {
 		numbers[i] = binary.BigEndian.Uint32(b[numberAt+4*i:])
 		times[i] = binary.BigEndian.Uint64(b[sentAt+8*i:])
 	}
-	// Of three, at most one is damaged: the one in the middle is not.
+	// Of three, at most one is damaged.
 	n, sent := majority(numbers[:]), majority(times[:])
 	f.number, f.at = int(n), -time.Duration(sent)
-	for i := range 3 {
-		f.bits += ones(uint64(numbers[i]^n)) + ones(times[i]^sent)
-	}
-	head := slices.Concat(mac(host), mac(1-host), []byte{etherType >> 8, etherType & 0xff})
-	for i, want := range head {
-		f.bits += ones(uint64(b[i] ^ want))
-	}
-	for i := minLength; i < len(b); i++ {
-		f.bits += ones(uint64(b[i] ^ pattern(f.number, i)))
+	sentBytes := make([]byte, len(b))
+	fill(sentBytes, source, f.number, sent)
+	for i := range b {
+		if n := bits.OnesCount8(b[i] ^ sentBytes[i]); n != 0 {
+			f.bits += n
+			f.bitAt = i
+		}
 	}
 	return f
 }
@@ -189,13 +194,6 @@ func majority[T comparable](three []T) T {
 		return three[1]
 	}
 	return three[0]
-}
-
-func ones(v uint64) (n int) {
-	for ; v != 0; v &= v - 1 {
-		n++
-	}
-	return n
 }
 
 // all returns what has arrived so far.

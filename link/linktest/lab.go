@@ -146,28 +146,50 @@ func (l *Lab) Set(tb testing.TB, options ...string) {
 	must(tb, l.Link.Set(1, s.BA))
 }
 
-// UDP returns a socket of each host, connected to the other, with room for a million bytes to read.
-func (l *Lab) UDP(tb testing.TB) (socks [2]*net.UDPConn) {
+// UDP returns a socket of each host, connected to the other, with room for what is not read at once.
+func (l *Lab) UDP(tb testing.TB) [2]*net.UDPConn { return l.UDPOn(tb, 5000) }
+
+// UDPOn is UDP with a port.
+func (l *Lab) UDPOn(tb testing.TB, port int) (socks [2]*net.UDPConn) {
 	tb.Helper()
 	for i, n := range l.Hosts {
 		must(tb, n.Do(func() (err error) {
-			local := &net.UDPAddr{IP: Addr(i).AsSlice(), Port: 5000}
-			remote := &net.UDPAddr{IP: Addr(1 - i).AsSlice(), Port: 5000}
-			if socks[i], err = net.DialUDP("udp4", local, remote); err != nil {
-				return err
-			}
-			raw, err := socks[i].SyscallConn()
-			if err != nil {
-				return err
-			}
-			return raw.Control(func(fd uintptr) {
-				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20)
-				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 8<<20)
-			})
+			local := &net.UDPAddr{IP: Addr(i).AsSlice(), Port: port}
+			remote := &net.UDPAddr{IP: Addr(1 - i).AsSlice(), Port: port}
+			socks[i], err = net.DialUDP("udp4", local, remote)
+			return err
 		}))
+		must(tb, control(socks[i], func(fd int) error { return room(fd) }))
 		tb.Cleanup(func() { socks[i].Close() })
 	}
 	return socks
+}
+
+// room makes a socket's buffers large, as far as it may.
+func room(fd int) error {
+	const large = 16 << 20
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, large) == nil {
+		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, large)
+	}
+	return errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, large),
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, large))
+}
+
+// setUp takes a host's device up or down.
+func (l *Lab) setUp(host int, up bool) error {
+	h, err := l.Hosts[host].Handle()
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	d, err := h.LinkByName(Device(host))
+	if err != nil {
+		return err
+	}
+	if !up {
+		return h.LinkSetDown(d)
+	}
+	return h.LinkSetUp(d)
 }
 
 // Counters asks the link.

@@ -127,7 +127,9 @@ func (l *netemLink) make(comeBack bool, plans [2]stages) error {
 		}
 		w.enter = redirect{index: inner[i], side: filterIngress}
 		w.detour = redirect{index: w.out, side: filterEgress}
-		if err := l.nl.add(root(w.out), plans[i].wait); err != nil {
+	}
+	for i := range l.ways {
+		if err := l.nl.add(root(l.ways[i].out), plans[i].wait); err != nil {
 			return err
 		}
 		if err := l.apply(i, plans[i]); err != nil {
