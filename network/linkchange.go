@@ -167,7 +167,7 @@ func (n *Network) applyLink(l topo.PlannedLink) error {
 	if r == nil || r.driver == topo.LinkPatch {
 		return nil
 	}
-	next, want := l.LinkSettings, chooseDriver(l.LinkSettings)
+	next, want := l.LinkSettings, n.chooseDriver(l.LinkSettings)
 	// A seed or a record is a wire's for its life.
 	same := want == r.inForce() && sameSeed(r.settings.Seed, next.Seed) && r.settings.Record == next.Record
 	plain := want == topo.LinkVeth
@@ -182,10 +182,8 @@ func (n *Network) applyLink(l topo.PlannedLink) error {
 				return err
 			}
 		}
-	case want == topo.LinkNetem:
-		return fmt.Errorf("a %s link cannot become a netem link while it exists; leave the driver out, or delete it and add it again", r.inForce())
 	default:
-		if err := n.goBeside(l, r, next); err != nil {
+		if err := n.goBeside(l, r, next, want); err != nil {
 			return err
 		}
 	}
@@ -212,21 +210,23 @@ func setWays(s link.Shaper, was, is topo.LinkSettings) error {
 	return nil
 }
 
-// A besideWire is a wire whose TAP devices are beside those of a link.
-type besideWire struct {
+// A besideLink is a link whose ends are beside those of another, so that its frames pass it and
+// come back.
+type besideLink struct {
 	link.Shaper
+	driver  topo.LinkDriver
 	ends    [2]link.End
 	release func() error // forgets the devices
 	record  io.Closer
 }
 
-func (b *besideWire) close() error {
+func (b *besideLink) close() error {
 	return errors.Join(b.release(), b.Close(), b.record.Close())
 }
 
-// goBeside impairs a link by a wire beside its devices, which stay with all that they have:
+// goBeside impairs a link by another beside its devices, which stay with all that they have:
 // names, numbers, addresses, routes. It takes over between one frame and the next.
-func (n *Network) goBeside(l topo.PlannedLink, r *runningLink, next topo.LinkSettings) error {
+func (n *Network) goBeside(l topo.PlannedLink, r *runningLink, next topo.LinkSettings, driver topo.LinkDriver) error {
 	for _, e := range []topo.PlannedEnd{l.A, l.B} {
 		if n.portDatapath(e.Node) == topo.DatapathAFXDP {
 			return fmt.Errorf("switch %s has AF_XDP ports, which pass by what impairs a link: take datapath=user", e.Node)
@@ -243,12 +243,12 @@ func (n *Network) goBeside(l topo.PlannedLink, r *runningLink, next topo.LinkSet
 	n.links.mu.Unlock()
 	c.A = link.End{Net: c.A.Net, Device: fmt.Sprintf("weft-%da", number)}
 	c.B = link.End{Net: c.B.Net, Device: fmt.Sprintf("weft-%db", number)}
-	shaper, err := n.makeWire(c, l)
+	shaper, err := n.linkMakers()[driver](c, l)
 	if err != nil {
 		return errors.Join(err, record.Close())
 	}
 	gates := [2]*link.Gates{n.gatesOf(l.A.Node), n.gatesOf(l.B.Node)}
-	b := &besideWire{shaper, [2]link.End{c.A, c.B}, func() error {
+	b := &besideLink{shaper, driver, [2]link.End{c.A, c.B}, func() error {
 		return errors.Join(gates[0].Forget(c.A.Device), gates[1].Forget(c.B.Device))
 	}, record}
 	err = errors.Join(n.quiet(c.A), n.quiet(c.B))
@@ -299,9 +299,9 @@ func (n *Network) leaveBeside(l topo.PlannedLink, r *runningLink) error {
 	return nil
 }
 
-// runDry closes a wire beside a link, to which no more frames come, once it has delivered the
+// runDry closes a link beside another, to which no more frames come, once it has delivered the
 // last.
-func (n *Network) runDry(l topo.PlannedLink, b *besideWire) {
+func (n *Network) runDry(l topo.PlannedLink, b *besideLink) {
 	n.links.wg.Go(func() {
 		for deadline := time.Now().Add(dryTimeout); ; time.Sleep(dryInterval) {
 			c, err := b.Counters()
@@ -316,7 +316,7 @@ func (n *Network) runDry(l topo.PlannedLink, b *besideWire) {
 				n.linkEvent(l, fmt.Sprintf("frames of its earlier settings are still in flight after %v and are lost", dryTimeout))
 			}
 			if err := b.close(); err != nil {
-				n.env.Log.Warn("wire beside a link", "link", linkTitle(l), "error", err)
+				n.env.Log.Warn("beside a link", "link", linkTitle(l), "error", err)
 			}
 			return
 		}

@@ -14,6 +14,7 @@ import (
 
 	"weft/internal/ns"
 	"weft/link"
+	"weft/link/netem"
 	"weft/link/wire"
 	"weft/topo"
 )
@@ -23,11 +24,12 @@ type links struct {
 	mu      sync.Mutex           // guards the fields below and those of a runningLink
 	running map[int]*runningLink // by ID
 	gates   map[*ns.Net]*link.Gates
-	besides int // wires beside other links so far
+	besides int // links beside others so far
 
 	engine func() (*wire.Engine, error) // nil before the first wire
+	netem  *netem.Driver                // nil before the first link of that kind
 	closed bool
-	wg     sync.WaitGroup // wires that are left to run dry
+	wg     sync.WaitGroup // links that are left to run dry
 
 	partition *partition // nil: none; guarded by Network.change
 }
@@ -37,11 +39,11 @@ type links struct {
 //	shaper nil:           device ═════════════════ device     a veth pair or a patch
 //	shaper, beside empty: device ════ shaper ═════ device     as the link was made
 //	beside:               device ╗════════════════╔ device    made as a veth pair or by another
-//	                             ╚═ beside (wire) ╝           driver, and impaired since
+//	                             ╚═══ beside ═════╝           driver, and impaired since
 type runningLink struct {
 	driver topo.LinkDriver // of its devices
 	shaper link.Shaper     // what they are made of; nil if they impair nothing
-	beside *besideWire
+	beside *besideLink
 	// settings are those in force, on the shaper or the wire beside.
 	settings topo.LinkSettings
 	ends     [2]linkEnd // A's and B's
@@ -53,7 +55,7 @@ type linkEnd struct {
 	device  string
 	cut     bool   // LinkChange.Cut
 	barred  string // by a partition: a link.Bar, or barAll
-	through string // the TAP device of the wire beside the link
+	through string // the device of the link beside it
 }
 
 // barAll bars all frames.
@@ -79,7 +81,7 @@ func (r *runningLink) current() link.Shaper {
 // inForce is the driver that impairs the link.
 func (r *runningLink) inForce() topo.LinkDriver {
 	if r.beside != nil {
-		return topo.LinkWire
+		return r.beside.driver
 	}
 	return r.driver
 }
@@ -97,13 +99,13 @@ func (n *Network) linkMakers() map[topo.LinkDriver]func(link.Config, topo.Planne
 
 // chooseDriver returns the driver of a link that says auto: the first that does all that is
 // asked.
-func chooseDriver(s topo.LinkSettings) topo.LinkDriver {
+func (n *Network) chooseDriver(s topo.LinkSettings) topo.LinkDriver {
 	switch {
 	case s.Driver != topo.LinkAuto && s.Driver != "":
 		return s.Driver
 	case !s.Impaired() && !s.NeedsWire():
 		return topo.LinkVeth
-	case netemCan(s) == nil:
+	case n.netemCan(s) == nil:
 		return topo.LinkNetem
 	}
 	return topo.LinkWire
@@ -124,7 +126,7 @@ func (n *Network) makeLinks(ctx context.Context, links []topo.PlannedLink, p *re
 func linkTitle(l topo.PlannedLink) string { return l.A.Node + "–" + l.B.Node }
 
 func (n *Network) makeLink(l topo.PlannedLink) error {
-	r := &runningLink{driver: chooseDriver(l.LinkSettings), settings: l.LinkSettings}
+	r := &runningLink{driver: n.chooseDriver(l.LinkSettings), settings: l.LinkSettings}
 	for i, e := range []topo.PlannedEnd{l.A, l.B} {
 		r.ends[i].device = n.plan.Interface(e).Device
 	}
@@ -300,7 +302,7 @@ func (n *Network) closeLinks() error {
 	l := &n.links
 	l.mu.Lock()
 	l.closed = true
-	engine, running := l.engine, l.running
+	engine, driver, running := l.engine, l.netem, l.running
 	l.running = nil
 	l.mu.Unlock()
 	var errs []error
@@ -308,6 +310,9 @@ func (n *Network) closeLinks() error {
 		if e, err := engine(); err == nil {
 			errs = append(errs, e.Close())
 		}
+	}
+	if driver != nil {
+		errs = append(errs, driver.Close())
 	}
 	for _, r := range running {
 		errs = append(errs, r.record.Close())

@@ -23,6 +23,7 @@ import (
 	"weft/internal/ovs"
 	"weft/internal/sandbox"
 	"weft/link"
+	"weft/link/netem"
 	"weft/node"
 	"weft/topo"
 )
@@ -57,7 +58,9 @@ type Network struct {
 	taps     taps
 	captures captures
 	links    links
-	faults   faults
+	// netemFeatures are those of this kernel, found out once.
+	netemFeatures func() netem.Features
+	faults        faults
 	// verifying serialises VerifyLinks.
 	verifying sync.Mutex
 
@@ -102,6 +105,7 @@ func Up(ctx context.Context, plan *topo.Plan, env Env, progress func(Event)) (*N
 		controllers: map[string]*controller{}, listeners: map[string]net.Listener{}, uplinks: map[string]*sandbox.Uplink{},
 		links: links{running: map[int]*runningLink{}, gates: map[*ns.Net]*link.Gates{}},
 	}
+	n.netemFeatures = sync.OnceValue(netem.Probe)
 	n.plan.Name = env.Name
 	n.local = localPorts(n.plan)
 	if err := n.build(ctx, progress); err != nil {
