@@ -32,7 +32,8 @@ VM_TESTS   := \
 FUZZTIME ?= 20000x
 FUZZ     := ./topo:FuzzGenerate ./topo:FuzzPlan ./topo:FuzzParseController ./topo:FuzzLinkOptions ./topo:FuzzDiff ./topo:FuzzGroups ./network:FuzzSchedule ./control:FuzzReader ./control:FuzzController \
 	./link/wire/lane:FuzzSegments ./link/wire/lane:FuzzParseTrace ./link/record:FuzzReader ./internal/filter:FuzzParseProgram \
-	./shell:FuzzLine ./script:FuzzScript ./internal/probe:FuzzEcho ./cmd/weft:FuzzOptparse ./node:FuzzSplit
+	./shell:FuzzLine ./script:FuzzScript ./internal/probe:FuzzEcho ./cmd/weft:FuzzOptparse ./node:FuzzSplit \
+	./experiment:FuzzParse
 
 .PHONY: build
 build: ## compile bin/weft
