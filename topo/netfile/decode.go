@@ -91,7 +91,7 @@ func (d *decoder) settings(what string, n *yaml.Node, target any, hidden []strin
 					names = append(names, f.name)
 				}
 			}
-			d.at(e.key.Line, e.key.Column, "%s", unknown("setting of "+what, name, names))
+			d.at(e.key.Line, e.key.Column, "%s", unknown("setting % of "+what, name, names))
 			continue
 		}
 		d.assign(e.value, v.FieldByIndex(fields[i].index), name)

@@ -44,7 +44,7 @@ func (b *builder) readLink(n *yaml.Node) {
 		b.shortLink(n, nil)
 	case n.Kind == yaml.SequenceNode && len(n.Content) == 2:
 		x, y := b.target(n.Content[0]), b.target(n.Content[1])
-		b.link(n, b.end(x, "the end of a link"), b.end(y, "the end of a link"), false, nil)
+		b.link(n, b.end(x), b.end(y), false, nil)
 	case n.Kind == yaml.MappingNode:
 		if len(n.Content) == 2 {
 			if key := b.target(n.Content[0]); strings.ContainsAny(key.Value, " \t") {
@@ -78,9 +78,9 @@ func (b *builder) longLink(n *yaml.Node) {
 	for _, e := range b.entries(n) {
 		switch e.key.Value {
 		case "a":
-			x = b.end(b.target(e.value), "a")
+			x = b.end(b.target(e.value))
 		case "b":
-			y = b.end(b.target(e.value), "b")
+			y = b.end(b.target(e.value))
 		}
 		given[e.key.Value] = true
 	}
@@ -92,11 +92,11 @@ func (b *builder) longLink(n *yaml.Node) {
 }
 
 // end reads an end of a link: text, or a map of settings with node.
-func (b *builder) end(n *yaml.Node, name string) []topo.LinkEnd {
+func (b *builder) end(n *yaml.Node) []topo.LinkEnd {
 	switch {
 	case n.Kind == yaml.ScalarNode && !isNull(n):
 		if len(strings.Fields(n.Value)) != 1 {
-			b.at(n.Line, n.Column, "%s: %q is not one node; write its name", name, n.Value)
+			b.at(n.Line, n.Column, "%q is not one node; write its name", n.Value)
 			return nil
 		}
 		return b.endText(n, strings.TrimSpace(n.Value))
@@ -112,7 +112,7 @@ func (b *builder) end(n *yaml.Node, name string) []topo.LinkEnd {
 		}
 		return []topo.LinkEnd{e}
 	}
-	b.at(n.Line, n.Column, "%s: %s is not the end of a link; write a name, or {node: NAME, port: 1, ...}", name, quote(n))
+	b.at(n.Line, n.Column, "%s is not the end of a link; write a name, or {node: NAME, port: 1, ...}", quote(n))
 	return nil
 }
 
@@ -266,7 +266,7 @@ func (b *builder) linkOption(options *[]option, name string, key, v *yaml.Node) 
 		for _, k := range names {
 			known = append(known, k.Name)
 		}
-		b.at(key.Line, key.Column, "%s", unknown("setting of a link", bare, append(known, "ab", "ba")))
+		b.at(key.Line, key.Column, "%s", unknown("setting % of a link", bare, append(known, "ab", "ba")))
 		return
 	}
 	value := v.Value
@@ -363,10 +363,18 @@ func (b *builder) addCommand(n *yaml.Node, names string, cmd topo.Command, setti
 	}
 }
 
-// explain says where in the file the errors of topo are.
+// explain says where in the file the errors of topo are. Where there is one already, another
+// would only follow from it.
 func (b *builder) explain(err error) {
+	known := map[[2]int]bool{}
+	for _, e := range b.errs {
+		known[[2]int{e.Line, e.Column}] = true
+	}
 	for _, e := range flatten(err) {
 		line, column := b.locate(e)
+		if known[[2]int{line, column}] {
+			continue
+		}
 		text := e.Error()
 		for part := range strings.Lines(text) {
 			b.at(line, column, "%s", strings.TrimSpace(part))

@@ -82,16 +82,16 @@ func numbers(text string, most int) ([]string, error) {
 	return list, nil
 }
 
-// unknown says that there is no such name, and which was perhaps meant.
+// unknown says that there is no such thing, and which name was perhaps meant.
 func unknown(what, name string, names []string) string {
+	what = "there is no " + strings.Replace(what, "%", strconv.Quote(name), 1)
 	if near := topo.Nearest(name, names); near != "" {
-		return fmt.Sprintf("there is no %s %q; did you mean %s?", what, name, near)
+		return what + "; did you mean " + near + "?"
 	}
 	if len(names) == 0 || len(names) > maxListed {
-		return fmt.Sprintf("there is no %s %q", what, name)
+		return what
 	}
-	names = slices.Sorted(slices.Values(names))
-	return fmt.Sprintf("there is no %s %q; there are: %s", what, name, strings.Join(names, ", "))
+	return what + "; there are: " + strings.Join(slices.Sorted(slices.Values(names)), ", ")
 }
 
 // maxListed is how many names an error lists.

@@ -136,10 +136,10 @@ func (b *builder) build() {
 		name := e.key.Value
 		if !slices.ContainsFunc(list, func(s section) bool { return s.name == name }) {
 			var names []string
-			for _, s := range list {
+			for _, s := range list[1:] { // but $schema
 				names = append(names, s.name)
 			}
-			b.at(e.key.Line, e.key.Column, "%s", unknown("section", name, names))
+			b.at(e.key.Line, e.key.Column, "%s", unknown("section %", name, names))
 			continue
 		}
 		given[name] = b.target(e.value)
@@ -156,10 +156,10 @@ func (b *builder) build() {
 		b.spec.Controllers = []topo.Controller{{Name: freeName("c", b.nodes), Kind: topo.ControllerBuiltin}}
 		b.origins[controllerKind] = []origin{{name: root}}
 	}
-	if len(b.errs) > 0 {
-		return
-	}
 	if len(b.spec.Hosts)+len(b.spec.Switches) == 0 {
+		if len(b.errs) > 0 {
+			return
+		}
 		b.at(root.Line, root.Column, "the file has no hosts and no switches; write for example `topo: tree,2,2`, or hosts, switches and links")
 		return
 	}
@@ -219,7 +219,7 @@ func (b *builder) readDefaults(n *yaml.Node) {
 	kinds := []string{string(hostKind), string(switchKind), string(controllerKind), string(linkKind)}
 	for _, e := range b.entries(n) {
 		if !slices.Contains(kinds, e.key.Value) {
-			b.at(e.key.Line, e.key.Column, "%s", unknown("kind", e.key.Value, kinds))
+			b.at(e.key.Line, e.key.Column, "%s", unknown("kind % of node or link", e.key.Value, kinds))
 			continue
 		}
 		b.defaults[kind(e.key.Value)] = b.target(e.value)
@@ -451,7 +451,7 @@ func (b *builder) isNode(n *yaml.Node, name string) bool {
 		names = append(names, other)
 	}
 	slices.Sort(names)
-	b.at(n.Line, n.Column, "%s", unknown("node", name, names))
+	b.at(n.Line, n.Column, "%s", unknown("node %", name, names))
 	return false
 }
 

@@ -146,7 +146,7 @@ func (d *document) syntax(text []byte, err error) {
 	case strings.Contains(msg, "did not find expected key"):
 		d.at(m.Line, m.Column, "this line does not fit the lines above; indent it as the lines beside it, and write NAME: VALUE")
 	case strings.Contains(msg, "could not find expected ':'"):
-		d.at(m.Line, m.Column, "there should be a colon after the name: write NAME: VALUE")
+		d.at(e.ContextMark.Line, e.ContextMark.Column, "there should be a colon after the name: write NAME: VALUE")
 	case strings.Contains(msg, "did not find expected comment or line break") && strings.ContainsAny(line, ">|"):
 		at := strings.IndexAny(line, ">|")
 		d.at(m.Line, utf8.RuneCountInString(line[:at])+1, "a value cannot begin with %q; put it in quotes", line[at:at+1])
