@@ -110,6 +110,7 @@ func (s *LinkSettings) Set(options ...string) error {
 	var errs OptionErrors
 	fail := func(option int, err error) { errs = append(errs, OptionError{option, err}) }
 	seen := map[string]bool{}
+	keys := linkKeys()
 	for i, o := range options {
 		name, value, ok := strings.Cut(o, "=")
 		if !ok {
@@ -122,7 +123,7 @@ func (s *LinkSettings) Set(options ...string) error {
 			continue
 		}
 		seen[name] = true
-		if err := next.set(name, value); err != nil {
+		if err := next.set(keys, name, value); err != nil {
 			fail(i, err)
 		}
 	}
@@ -155,7 +156,7 @@ func (e OptionErrors) Error() string {
 	return strings.Join(texts, "; ")
 }
 
-func (s *LinkSettings) set(name, value string) error {
+func (s *LinkSettings) set(keys []LinkKey, name, value string) error {
 	ways := []*Impairment{&s.AB, &s.BA}
 	key := name
 	if way, rest, ok := strings.Cut(name, ":"); ok {
@@ -173,7 +174,6 @@ func (s *LinkSettings) set(name, value string) error {
 	if key == "" || err != nil {
 		return err
 	}
-	keys := linkKeys()
 	k := slices.IndexFunc(keys, func(k LinkKey) bool { return k.Name == key })
 	if k < 0 {
 		var names []string
