@@ -55,6 +55,13 @@ func (c *Client) Start(ctx context.Context, progress func(network.Event)) error 
 	return c.stream(ctx, http.MethodPost, "/v1/network/start", nil, progress)
 }
 
+// RunCommands runs the commands of the plan that are due at the start. It returns when they
+// have ended, with the error of those that failed; the others run at their times.
+func (c *Client) RunCommands(ctx context.Context) error {
+	_, err := call[struct{}](ctx, c, http.MethodPost, "/v1/network/run", nil)
+	return err
+}
+
 // Down stops the network's controllers and programs, and ends the sandbox.
 func (c *Client) Down(ctx context.Context, progress func(network.Event)) error {
 	return c.stream(ctx, http.MethodDelete, "/v1/network", nil, progress)

@@ -41,6 +41,9 @@ func (s *Server) lifeRoutes() []route {
 		{pattern: "PUT /v1/network", doc: "Build the network of a plan.", request: typeOf[topo.Plan](), response: typeOf[streamLine](), lines: true, serve: s.up},
 		{pattern: "PUT /v1/confinement", doc: "Confine the programs on the nodes of the network that is to be built.", request: typeOf[confinement](), serve: s.confine},
 		{pattern: "POST /v1/network/start", doc: "Start controllers and switches.", response: typeOf[streamLine](), lines: true, serve: s.start},
+		answer(s, "POST /v1/network/run", "Run the commands of the plan that are due at the start, and from then on the others at their times.", func(ctx context.Context, n *network.Network, _ *http.Request, _ none) (none, error) {
+			return none{}, n.RunCommands(ctx)
+		}),
 		{pattern: "DELETE /v1/network", doc: "End the network and all that runs in it.", response: typeOf[streamLine](), lines: true, serve: s.down},
 		{pattern: "GET /v1/events", doc: "Follow what happens, from now on.", response: typeOf[streamLine](), lines: true, serve: s.events},
 		answer(s, "GET /v1/network", "What the network is now.", func(_ context.Context, n *network.Network, _ *http.Request, _ none) (network.State, error) {

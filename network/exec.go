@@ -24,6 +24,11 @@ type ExecRequest struct {
 	Env []string `json:"env,omitempty"`
 	// Dir is the working directory; empty: /.
 	Dir string `json:"dir,omitempty"`
+	// Confined keeps the program, and all that it starts, from changing what is not the
+	// network's: file systems are read-only but for Writable and empty ones at /tmp,
+	// /var/tmp and /run.
+	Confined bool     `json:"confined,omitempty"`
+	Writable []string `json:"writable,omitempty"` // directories
 	// Terminal says that standard input is a terminal, which becomes the program's own.
 	Terminal bool `json:"terminal,omitempty"`
 }
@@ -42,6 +47,9 @@ func (n *Network) Exec(r ExecRequest, files [3]*os.File) (*node.Task, error) {
 		return nil, err
 	}
 	p := node.Program{Argv: r.Argv, Env: append(withSystemPath(r.Env), n.programEnv()...), Dir: r.Dir, Files: files, Terminal: r.Terminal}
+	if r.Confined {
+		p.Confined = &node.Confinement{Writable: append(n.tools(r.Node), r.Writable...)}
+	}
 	task, err := p.Start(place)
 	if err != nil {
 		return nil, err

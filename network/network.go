@@ -85,6 +85,7 @@ type Network struct {
 	builtin     *control.Controller        // nil if no controller is of that kind
 	confined    *ns.Place                  // of programs of the fabric, if they are confined
 	isUp        bool
+	stopRunning context.CancelFunc // ends commands; nil before RunCommands
 	closed      bool
 }
 
@@ -233,10 +234,16 @@ func (n *Network) makeHosts(ctx context.Context, hosts []topo.PlannedHost, p *re
 	return n.each(ctx, len(hosts), func(i int) error {
 		h, err := node.NewHost(node.HostConfig{
 			Name: hosts[i].Name, IPv6: n.plan.Addressing.IP6Base.IsValid(), Forward: hosts[i].NAT != nil,
-			PrivateDirs: hosts[i].PrivateDirs, Etc: n.etc(), Env: n.programEnv(), Confine: n.env.Confine,
+			PrivateDirs: hosts[i].PrivateDirs, Files: hosts[i].Files, FilesDir: filepath.Join(n.env.Dir, "files"),
+			Etc: n.etc(), Env: n.programEnv(), Confine: n.env.Confine,
 		})
 		if err != nil {
 			return err
+		}
+		if len(hosts[i].Files) > 0 {
+			if _, err := h.Place(); err != nil { // now, not when a program is to find them
+				return errors.Join(err, h.Close())
+			}
 		}
 		n.mu.Lock()
 		n.hosts[hosts[i].Name] = h
@@ -335,6 +342,9 @@ func (n *Network) Close() error {
 		return nil
 	}
 	n.closed = true
+	if n.stopRunning != nil {
+		n.stopRunning()
+	}
 	uplinks := n.uplinks
 	relays, controllers, hosts, shells := n.relays, n.controllers, n.hosts, n.shells
 	listeners, confined := n.listeners, n.confined

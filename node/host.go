@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/vishvananda/netlink"
@@ -19,6 +20,7 @@ import (
 	"weft/internal/confine"
 	"weft/internal/ns"
 	"weft/internal/sandbox"
+	"weft/topo"
 )
 
 // HostConfig says what a host is made of.
@@ -31,6 +33,9 @@ type HostConfig struct {
 	Forward bool
 	// PrivateDirs are directories of which the host's programs see an empty copy.
 	PrivateDirs []string
+	// Files are seen by the host's programs alone; they are kept below FilesDir.
+	Files    []topo.File
+	FilesDir string
 	// Etc holds files that the host's programs see in /etc under the same names.
 	Etc string
 	// Env is added to the environment of programs.
@@ -217,6 +222,9 @@ func (h *Host) mounts() error {
 	if err := sandbox.MountSys(); err != nil {
 		return err
 	}
+	if err := h.putFiles(); err != nil {
+		return err
+	}
 	files, err := os.ReadDir(h.cfg.Etc)
 	if err != nil && h.cfg.Etc != "" {
 		return err
@@ -225,6 +233,9 @@ func (h *Host) mounts() error {
 		to := filepath.Join("/etc", f.Name())
 		if _, err := os.Stat(to); err != nil {
 			continue // nothing to cover
+		}
+		if slices.ContainsFunc(h.cfg.Files, func(f topo.File) bool { return f.Path == to }) {
+			continue // the host has its own
 		}
 		if err := unix.Mount(filepath.Join(h.cfg.Etc, f.Name()), to, "", unix.MS_BIND, ""); err != nil {
 			return fmt.Errorf("mount %s: %w", to, err)
@@ -245,7 +256,7 @@ func (h *Host) mounts() error {
 			return fmt.Errorf("private directory %s: %w", dir, err)
 		}
 	}
-	return nil
+	return h.putPrivateFiles()
 }
 
 // hostname cuts a name to what sethostname(2) takes: 64 bytes.

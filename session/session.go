@@ -39,7 +39,9 @@ const (
 
 // Config is what the user asked for.
 type Config struct {
-	Spec    topo.Spec
+	Spec topo.Spec
+	// Trusted lets programs that Spec names write wherever the user may.
+	Trusted bool
 	Dialect shell.Dialect
 	// Tests are REPL commands that run instead of a prompt; "none" only brings the network
 	// up and down, "build" waits for the switches too.
@@ -143,6 +145,7 @@ func newRun(c Config) (*run, error) {
 	if err != nil {
 		return nil, &UsageError{err}
 	}
+	plan.Trusted = c.Trusted
 	return &run{Config: c, plan: plan, start: time.Now()}, nil
 }
 
@@ -304,6 +307,9 @@ func (r *run) use(ctx context.Context) error {
 	if err := r.waitConnected(ctx); err != nil {
 		return err
 	}
+	if err := r.runCommands(ctx); err != nil {
+		return err
+	}
 	sh := r.shell
 	if r.Xterms {
 		sh.Exec(ctx, "xterm "+strings.Join(nodes(r.plan), " "))
@@ -364,6 +370,14 @@ func (r *run) setPrompt(on bool) {
 	r.mu.Lock()
 	r.prompt = on
 	r.mu.Unlock()
+}
+
+// runCommands runs what the network's description says is to run.
+func (r *run) runCommands(ctx context.Context) error {
+	if len(r.plan.Commands) == 0 {
+		return nil
+	}
+	return r.client.RunCommands(ctx)
 }
 
 // waitConnected waits for the switches' controllers and says which are missing.

@@ -21,6 +21,9 @@ type Plan struct {
 	// from which its automatic addresses follow. Both only grow.
 	NextLinkID int `json:"nextLinkID"`
 	NextHost   int `json:"nextHost"`
+	// Trusted lets programs that the network's description names write wherever its user may.
+	// No description can say this of itself.
+	Trusted bool `json:"trusted,omitempty"`
 	// Seed is Spec.Seed; links have theirs.
 	Seed *uint64 `json:"seed,omitempty"`
 
