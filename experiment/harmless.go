@@ -2,7 +2,6 @@ package experiment
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"path/filepath"
 	"strings"
@@ -22,25 +21,10 @@ func harmless(jobs []job) error {
 	var errs []error
 	seen := map[string]bool{}
 	for _, j := range jobs {
-		for _, c := range j.plan.Controllers {
-			text := ""
-			switch c.Kind {
-			case topo.ControllerCommand, topo.ControllerRyu, topo.ControllerOSKen:
-				text = fmt.Sprintf("controller %s runs a command outside of the network: %s %s; if you trust the file, write --allow", c.Name, c.Kind, oneLine(c.Command))
-			}
-			if text != "" && !seen[text] {
-				seen[text] = true
-				errs = append(errs, errors.New(text))
-			}
-		}
-		for _, l := range j.plan.Links {
-			if l.Record == "" || filepath.IsLocal(l.Record) {
-				continue
-			}
-			text := fmt.Sprintf("link %s-%s writes a record to %s, which is not below the results; write a name alone, or --allow if you trust the file", l.A.Node, l.B.Node, l.Record)
-			if !seen[text] {
-				seen[text] = true
-				errs = append(errs, errors.New(text))
+		for _, err := range j.plan.NeedsTrust() {
+			if !seen[err.Error()] {
+				seen[err.Error()] = true
+				errs = append(errs, err)
 			}
 		}
 	}

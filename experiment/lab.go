@@ -59,7 +59,7 @@ func (l *lab) build(plan *topo.Plan, s *shelter, connect time.Duration, report f
 		return l.explain(err)
 	}
 	if connect < 0 {
-		return nil
+		return l.runCommands(plan)
 	}
 	missing, err := l.client.Wait(l.ctx, connect)
 	if err != nil {
@@ -72,7 +72,15 @@ func (l *lab) build(plan *topo.Plan, s *shelter, connect time.Duration, report f
 	if len(names) > 0 {
 		return fmt.Errorf("no controller within %s: %s", formatDuration(connect), strings.Join(names[:min(len(names), 5)], "; "))
 	}
-	return nil
+	return l.runCommands(plan)
+}
+
+// runCommands runs what the network's description says is to run.
+func (l *lab) runCommands(plan *topo.Plan) error {
+	if len(plan.Commands) == 0 {
+		return nil
+	}
+	return l.explain(l.client.RunCommands(l.ctx))
 }
 
 // explain adds to an error that comes from the sandbox's end why it ended.

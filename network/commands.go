@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"weft/node"
 	"weft/topo"
 )
 
@@ -108,8 +109,15 @@ func (n *Network) runCommand(ctx context.Context, c topo.Command) error {
 	if !trusted {
 		dir = "/tmp"
 	}
-	task, err := n.Exec(ExecRequest{Node: c.Node, Argv: []string{"sh", "-c", c.Command}, Env: os.Environ(), Dir: dir, Confined: !trusted},
-		[3]*os.File{null, w, w})
+	where := n.confinedPlace
+	if trusted {
+		where = n.place
+	}
+	var task *node.Task
+	place, err := where(c.Node)
+	if err == nil {
+		task, err = n.execAt(place, ExecRequest{Node: c.Node, Argv: []string{"sh", "-c", c.Command}, Env: os.Environ(), Dir: dir}, [3]*os.File{null, w, w})
+	}
 	w.Close()
 	if err != nil {
 		return fail("was not started: %w", err)
@@ -125,7 +133,11 @@ func (n *Network) runCommand(ctx context.Context, c topo.Command) error {
 		return fail("was ended: %w", ctx.Err())
 	}
 	if status := task.Status(); status != 0 {
-		return fail("failed with status %d%s", status, out.tail(r))
+		tail := out.tail(r)
+		if !trusted && strings.Contains(tail, "Read-only file system") { // EROFS, as strerror(3) has it
+			tail += "; it may write to /tmp alone: if you trust it, write --allow"
+		}
+		return fail("failed with status %d%s", status, tail)
 	}
 	return nil
 }
@@ -199,14 +211,4 @@ func (o *commandOutput) tail(r *os.File) string {
 		return ""
 	}
 	return ": " + strings.ToValidUTF8(text, "?")
-}
-
-// tools are the directories of which a confined program on a node needs the sockets.
-func (n *Network) tools(name string) []string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.hosts[name] != nil || n.ovs == nil {
-		return nil
-	}
-	return []string{n.ovsDir()}
 }

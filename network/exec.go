@@ -24,11 +24,6 @@ type ExecRequest struct {
 	Env []string `json:"env,omitempty"`
 	// Dir is the working directory; empty: /.
 	Dir string `json:"dir,omitempty"`
-	// Confined keeps the program, and all that it starts, from changing what is not the
-	// network's: file systems are read-only but for Writable and empty ones at /tmp,
-	// /var/tmp and /run.
-	Confined bool     `json:"confined,omitempty"`
-	Writable []string `json:"writable,omitempty"` // directories
 	// Terminal says that standard input is a terminal, which becomes the program's own.
 	Terminal bool `json:"terminal,omitempty"`
 }
@@ -46,10 +41,12 @@ func (n *Network) Exec(r ExecRequest, files [3]*os.File) (*node.Task, error) {
 	if err != nil {
 		return nil, err
 	}
+	return n.execAt(place, r, files)
+}
+
+// execAt starts a program at a place of a node's.
+func (n *Network) execAt(place *ns.Place, r ExecRequest, files [3]*os.File) (*node.Task, error) {
 	p := node.Program{Argv: r.Argv, Env: append(withSystemPath(r.Env), n.programEnv()...), Dir: r.Dir, Files: files, Terminal: r.Terminal}
-	if r.Confined {
-		p.Confined = &node.Confinement{Writable: append(n.tools(r.Node), r.Writable...)}
-	}
 	task, err := p.Start(place)
 	if err != nil {
 		return nil, err
@@ -86,10 +83,30 @@ func (n *Network) fabricPlace() (*ns.Place, error) {
 	if n.env.Confine == nil {
 		return &ns.Place{Net: n.fabric}, nil
 	}
+	return n.confinedFabric()
+}
+
+// confinedPlace returns where the programs of a host or switch run that are confined whatever
+// others may do.
+func (n *Network) confinedPlace(name string) (*ns.Place, error) {
+	n.mu.Lock()
+	host := n.hosts[name]
+	n.mu.Unlock()
+	if host != nil {
+		return host.ConfinedPlace()
+	}
+	return n.confinedFabric()
+}
+
+// confinedFabric returns where those of them run that are confined.
+func (n *Network) confinedFabric() (*ns.Place, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.confined == nil {
-		c := *n.env.Confine
+		var c Confinement
+		if n.env.Confine != nil {
+			c = *n.env.Confine
+		}
 		c.Writable = append(slices.Clone(c.Writable), n.ovsDir()) // where the switches' sockets are
 		if err := os.MkdirAll(n.ovsDir(), 0o700); err != nil {
 			return nil, err

@@ -50,9 +50,10 @@ type Host struct {
 	cfg HostConfig
 	net *ns.Net
 
-	mu    sync.Mutex
-	place *ns.Place
-	shell *Shell
+	mu       sync.Mutex
+	place    *ns.Place
+	confined *ns.Place // nil until it is needed
+	shell    *Shell
 }
 
 // NewHost makes a host without interfaces but lo.
@@ -198,13 +199,39 @@ func (h *Host) Place() (*ns.Place, error) {
 // enter makes the host's place if it has none yet. h.mu is held.
 func (h *Host) enter() (*ns.Place, error) {
 	if h.place == nil {
-		p, err := NewPlace(h.net, h.cfg.Name, h.cfg.Confine, h.mounts)
+		p, err := h.newPlace(h.cfg.Confine)
 		if err != nil {
-			return nil, fmt.Errorf("host %s: %w", h.cfg.Name, err)
+			return nil, err
 		}
 		h.place = p
 	}
 	return h.place, nil
+}
+
+// ConfinedPlace returns where those of the host's programs run that may change nothing of the
+// machine's, whatever others may.
+func (h *Host) ConfinedPlace() (*ns.Place, error) {
+	if h.cfg.Confine != nil {
+		return h.Place()
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.confined == nil {
+		p, err := h.newPlace(&confine.Config{})
+		if err != nil {
+			return nil, err
+		}
+		h.confined = p
+	}
+	return h.confined, nil
+}
+
+func (h *Host) newPlace(c *confine.Config) (*ns.Place, error) {
+	p, err := NewPlace(h.net, h.cfg.Name, c, func() error { return h.mounts(c) })
+	if err != nil {
+		return nil, fmt.Errorf("host %s: %w", h.cfg.Name, err)
+	}
+	return p, nil
 }
 
 // NewPlace makes mount and UTS namespaces for the programs of a node and calls mounts inside.
@@ -218,7 +245,7 @@ func NewPlace(net *ns.Net, name string, c *confine.Config, mounts func() error) 
 }
 
 // mounts runs inside the host's mount namespace.
-func (h *Host) mounts() error {
+func (h *Host) mounts(c *confine.Config) error {
 	if err := sandbox.MountSys(); err != nil {
 		return err
 	}
@@ -241,8 +268,8 @@ func (h *Host) mounts() error {
 			return fmt.Errorf("mount %s: %w", to, err)
 		}
 	}
-	if h.cfg.Confine != nil {
-		if err := h.cfg.Confine.Mount(); err != nil {
+	if c != nil {
+		if err := c.Mount(); err != nil {
 			return err
 		}
 	}
@@ -279,8 +306,10 @@ func (h *Host) Close() error {
 	if h.shell != nil {
 		h.shell.Close()
 	}
-	if h.place != nil {
-		h.place.Close()
+	for _, p := range []*ns.Place{h.place, h.confined} {
+		if p != nil {
+			p.Close()
+		}
 	}
 	return h.net.Close()
 }

@@ -24,8 +24,6 @@ type Program struct {
 	Dir string
 	// Files are its standard input, output and error; Start does not close them.
 	Files [3]*os.File
-	// Confined keeps the program from changing what is not the network's; nil does not.
-	Confined *Confinement
 	// Terminal says that Files are a terminal, which becomes its own.
 	Terminal bool
 }
@@ -59,16 +57,7 @@ func (p Program) Start(place *ns.Place) (*Task, error) {
 	if cmd.Dir == "" {
 		cmd.Dir = "/"
 	}
-	do := place.Do
-	if p.Confined != nil {
-		do = place.Spend
-	}
-	err := do(func() (err error) {
-		if p.Confined != nil {
-			if err := p.Confined.enter(); err != nil {
-				return &StartError{StatusCannotRun, err}
-			}
-		}
+	err := place.Do(func() (err error) {
 		// The directory first: what is wrong with it would seem to be wrong with the program.
 		if st, err := os.Stat(cmd.Dir); err != nil {
 			return &StartError{StatusCannotRun, fmt.Errorf("working directory: %w", err)}

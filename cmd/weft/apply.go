@@ -34,6 +34,7 @@ func (p *program) applyCommand() *cobra.Command {
 	}
 	dryRun := cmd.Flags().Bool("dry-run", false, "only show what would be done")
 	quiet := cmd.Flags().BoolP("quiet", "q", false, "print nothing but errors")
+	allow := allowFlag(cmd.Flags())
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
@@ -44,7 +45,7 @@ func (p *program) applyCommand() *cobra.Command {
 		if len(args) > 0 && !strings.Contains(args[0], "=") {
 			named, args = args[0], args[1:]
 		}
-		spec, err := p.readTopology(cmd.Context(), file, args)
+		spec, err := p.readTopology(cmd.Context(), file, args, *allow)
 		if err != nil {
 			return err
 		}

@@ -144,7 +144,7 @@ func (p *program) loadTopology(ctx context.Context, t experiment.Topology, allow
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(filepath.Dir(t.File), path)
 	}
-	s, err := p.readTopology(ctx, path, nil)
+	s, err := p.readTopology(ctx, path, nil, allow)
 	var usage *session.UsageError
 	if errors.As(err, &usage) {
 		err = usage.Err

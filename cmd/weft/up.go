@@ -43,6 +43,7 @@ func (p *program) upCommand() *cobra.Command {
 	f := work.flags
 	f.VarP(spanValue(&o.twait), "twait", "t", "`SECONDS` wait for the controllers at most this long (30); 0 not at all")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print the network as planned, in JSON, and build nothing")
+	allow := allowFlag(f)
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print no progress")
 	f.Var(choice(&o.logs, "debug", "info", "warn", "error"), "log-level", "`LEVEL` how much goes to the network's log (weft logs): debug, info, warn, error (info)")
 	f.BoolVar(&o.json, "json", false, "print the network's name as JSON")
@@ -60,9 +61,10 @@ func (p *program) upCommand() *cobra.Command {
 			if err := onlyName(network.flags, cmd.Flags()); err != nil {
 				return err
 			}
-			if c.Spec, err = p.readTopology(cmd.Context(), args[0], args[1:]); err != nil {
+			if c.Spec, err = p.readTopology(cmd.Context(), args[0], args[1:], *allow); err != nil {
 				return err
 			}
+			c.Trusted = *allow
 			if o.Name != "" {
 				c.Spec.Name = o.Name
 			}
@@ -89,6 +91,11 @@ func (p *program) upCommand() *cobra.Command {
 	return cmd
 }
 
+// allowFlag adds --allow, for files that their user trusts.
+func allowFlag(f *pflag.FlagSet) *bool {
+	return f.Bool("allow", false, "let the file do what you may: its commands write anywhere, its controllers run outside the network")
+}
+
 // onlyName refuses options of the network beside a file, which describes all of it.
 func onlyName(network, given *pflag.FlagSet) error {
 	var errs []error
@@ -108,22 +115,35 @@ func topologyFiles() []string { return append(netfile.Extensions(), "star") }
 
 // readTopology reads the network that a file describes; parameters are NAME=VALUE for a
 // script.
-func (p *program) readTopology(ctx context.Context, path string, parameters []string) (topo.Spec, error) {
+func (p *program) readTopology(ctx context.Context, path string, parameters []string, allow bool) (topo.Spec, error) {
 	usage := func(err error) (topo.Spec, error) { return topo.Spec{}, &session.UsageError{Err: err} }
 	for _, word := range parameters {
 		if name, _, ok := strings.Cut(word, "="); !ok || name == "" {
 			return usage(fmt.Errorf("unexpected argument %q; parameters of %s are NAME=VALUE", word, path))
 		}
 	}
-	if filepath.Ext(path) == script.Extension {
-		return p.readScript(ctx, path, parameters, false)
-	}
-	if len(parameters) > 0 {
+	if filepath.Ext(path) != script.Extension && len(parameters) > 0 {
 		return usage(fmt.Errorf("%s takes no parameters, only scripts (%s) do; leave %s out", path, script.Extension, parameters[0]))
 	}
-	spec, err := netfile.Read(ctx, path, netfile.Params{Note: func(text string) { fmt.Fprintln(p.err, text) }})
+	var spec topo.Spec
+	var err error
+	if filepath.Ext(path) == script.Extension {
+		spec, err = p.readScript(ctx, path, parameters, allow)
+	} else if spec, err = netfile.Read(ctx, path, netfile.Params{Outside: allow, Note: p.note}); err != nil {
+		err = &session.UsageError{Err: err}
+	}
+	if err != nil || allow {
+		return spec, err
+	}
+	plan, err := spec.Plan()
 	if err != nil {
+		return usage(err)
+	}
+	if err := errors.Join(plan.NeedsTrust()...); err != nil {
 		return usage(err)
 	}
 	return spec, nil
 }
+
+// note tells what people should know of what was read.
+func (p *program) note(text string) { fmt.Fprintln(p.err, text) }

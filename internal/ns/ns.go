@@ -165,12 +165,6 @@ func (p *Place) Do(f func() error) error {
 	if p.mount == nil {
 		return p.Net.Do(f)
 	}
-	return p.Spend(f)
-}
-
-// Spend is Do on a thread that is not used again, and shares its view of the file system with
-// no other: f may change what a thread cannot get back.
-func (p *Place) Spend(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // for good, see NewPlace
@@ -180,9 +174,6 @@ func (p *Place) Spend(f func() error) error {
 			}
 			if err := netns.Set(p.Net.h); err != nil {
 				return err
-			}
-			if p.mount == nil {
-				return f()
 			}
 			if err := unix.Setns(int(p.uts.Fd()), unix.CLONE_NEWUTS); err != nil {
 				return err
