@@ -25,7 +25,8 @@ PURE      = $(filter-out $(shell $(GO) list $(KERNEL) $(MACHINES)),$(shell $(GO)
 # starts a machine. All of it, with the tests of $(MACHINES), has VM_SECONDS.
 VM_SECONDS ?= 600
 VM_TESTS   := \
-	./e2e:TestKernelDatapath|TestJustBooted
+	./e2e:TestKernelDatapath|TestJustBooted \
+	./link/netem:Test
 
 # Fuzz targets, each for FUZZTIME: PACKAGE:TARGET.
 # A number of runs, not a time: when a time is over, go test sometimes reports that as a failure.
