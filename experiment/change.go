@@ -262,7 +262,7 @@ func (t *Trial) cut(ctx context.Context, names []string, cut bool) (Outcome, err
 
 func (t *Trial) setTargets(ctx context.Context, names []string, up bool) error {
 	for _, n := range names {
-		to, err := findTarget(t.plan, n)
+		to, err := findTarget(t.Plan(), n)
 		if err != nil {
 			return err
 		}
@@ -280,11 +280,11 @@ func (t *Trial) setTarget(ctx context.Context, to target, up bool) error {
 		return err
 	case to.peer != "":
 		return t.Client.SetLink(ctx, to.node, to.peer, up)
-	case t.plan.Switch(to.node) != nil:
+	case t.Plan().Switch(to.node) != nil:
 		return t.Client.SetSwitch(ctx, to.node, up)
 	}
 	done := map[string]bool{}
-	for _, l := range t.plan.Links {
+	for _, l := range t.Plan().Links {
 		other := ""
 		switch to.node {
 		case l.A.Node:

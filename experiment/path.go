@@ -74,7 +74,7 @@ func (p *Path) Do(ctx context.Context, t *Trial) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
-	path, others, arrived := trace(t.plan, p.From, p.To, seen)
+	path, others, arrived := trace(t.Plan(), p.From, p.To, seen)
 	v := Values{"path": path, "others": others, "hops": float64(len(path)), "received": 0.0}
 	if arrived {
 		v["received"] = 1.0
@@ -113,9 +113,9 @@ type sighting struct {
 
 // watch sends a packet and returns where it was seen, in the order of time.
 func (p *Path) watch(ctx context.Context, t *Trial) ([]sighting, error) {
-	from, to := hostAddress(t.plan, p.From, p.IPv6), hostAddress(t.plan, p.To, p.IPv6)
+	from, to := hostAddress(t.Plan(), p.From, p.IPv6), hostAddress(t.Plan(), p.To, p.IPv6)
 	q := network.CaptureRequest{SnapLen: 128}
-	ends := observable(t.plan)
+	ends := observable(t.Plan())
 	for name := range ends {
 		q.Targets = append(q.Targets, name)
 	}

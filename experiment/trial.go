@@ -51,8 +51,19 @@ func newTrial(client *api.Client, plan *topo.Plan, dir, home string, result *Tri
 	}
 }
 
-// Plan returns the network's plan, as it was built.
-func (t *Trial) Plan() *topo.Plan { return t.plan }
+// Plan returns the network's plan, as it was built or SetPlan said.
+func (t *Trial) Plan() *topo.Plan {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.plan
+}
+
+// SetPlan says that the caller has changed the network: a script.
+func (t *Trial) SetPlan(p *topo.Plan) {
+	t.mu.Lock()
+	t.plan = p
+	t.mu.Unlock()
+}
 
 // since is the time of the trial's clock, seconds.
 func (t *Trial) since(at time.Time) float64 { return at.Sub(t.started).Seconds() }
@@ -101,7 +112,7 @@ func (t *Trial) Do(ctx context.Context, s Step) (StepResult, error) {
 		return StepResult{Name: s.Title(), Kind: kind.Name, Position: s.Position}, err
 	}
 	r := StepResult{Name: s.Title(), Kind: kind.Name, Position: s.Position, Check: s.IsCheck(), Points: s.points()}
-	if err := s.Validate(t.plan); err != nil {
+	if err := s.Validate(t.Plan()); err != nil {
 		now := time.Now()
 		r.T, r.Status, r.Message = t.since(now), Broken, err.Error()
 		return t.finish(ctx, s, r, now)

@@ -193,14 +193,14 @@ func reword(text string) string {
 	if reason, ok := strings.CutPrefix(text, "fail: "); ok {
 		return reason
 	}
-	if op, ok := strings.CutPrefix(text, "unknown binary op: "); ok {
+	if before, op, ok := strings.Cut(text, "unknown binary op: "); ok {
 		if strings.Contains(op, " + ") && strings.Contains(op, "string") {
-			return op + " is not possible; write str(x) for what is no text"
+			return before + op + " is not possible; write str(x) for what is no text"
 		}
-		return op + " is not possible"
+		return before + op + " is not possible"
 	}
-	got, want, ok := strings.Cut(strings.TrimPrefix(text, "got "), ", want ")
-	if !ok {
+	got, want, ok := strings.Cut(text, ", want ")
+	if got, ok = strings.CutPrefix(got, "got "); !ok || want == "" {
 		return text
 	}
 	if want == "EOF" {

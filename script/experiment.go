@@ -146,7 +146,7 @@ func (r *running) start(c *call) error {
 		return err
 	}
 	l := newLive(r.trial.Client, r.measured)
-	l.w, l.ctx = r.world, r.ctx
+	l.w, l.ctx, l.changed = r.world, r.ctx, r.trial.SetPlan
 	r.world.backend, r.world.draft, r.world.live = l, nil, l
 	r.world.trial, r.began = r, time.Now()
 	r.world.started = func(*call) error { return errors.New("the network runs already") }

@@ -61,6 +61,8 @@ type live struct {
 	w      *world
 	client Client
 	show   func(Measured)
+	// changed, if not nil, is told of a plan after nodes or links have come or gone.
+	changed func(*topo.Plan)
 
 	mu    sync.Mutex
 	ctx   context.Context // of the evaluation that runs
@@ -106,6 +108,19 @@ func (l *live) do(c *call, f func() error) error {
 	l.mu.Lock()
 	l.asked = time.Time{}
 	l.mu.Unlock()
+	return err
+}
+
+// alter calls f, which adds or removes nodes or links.
+func (l *live) alter(c *call, f func() error) error {
+	err := l.do(c, f)
+	if err != nil || l.changed == nil {
+		return err
+	}
+	p, err := l.plan()
+	if err == nil {
+		l.changed(p)
+	}
 	return err
 }
 
@@ -201,7 +216,7 @@ func (l *live) link(p topo.PlannedLink) *link {
 }
 
 func (l *live) addNode(c *call, what any) error {
-	return l.do(c, func() (err error) {
+	return l.alter(c, func() (err error) {
 		switch n := what.(type) {
 		case topo.Host:
 			_, err = l.client.AddHost(c.ctx(), n)
@@ -215,7 +230,7 @@ func (l *live) addNode(c *call, what any) error {
 }
 
 func (l *live) addLink(c *call, t topo.Link) (made *link, err error) {
-	err = l.do(c, func() error {
+	err = l.alter(c, func() error {
 		p, err := l.client.AddLink(c.ctx(), t)
 		made = l.link(p)
 		return err
@@ -224,7 +239,7 @@ func (l *live) addLink(c *call, t topo.Link) (made *link, err error) {
 }
 
 func (l *live) removeNode(c *call, name string) error {
-	return l.do(c, func() error { return l.client.DeleteNode(c.ctx(), name) })
+	return l.alter(c, func() error { return l.client.DeleteNode(c.ctx(), name) })
 }
 
 func (l *live) removeLink(c *call, x *link) error {
@@ -235,7 +250,7 @@ func (l *live) removeLink(c *call, x *link) error {
 	case len(found) > 1:
 		return fmt.Errorf("%d links join %s and %s; net.delLinkBetween removes all of them", len(found), x.a, x.b)
 	}
-	return l.do(c, func() error { return l.client.DeleteLink(c.ctx(), x.a, x.b) })
+	return l.alter(c, func() error { return l.client.DeleteLink(c.ctx(), x.a, x.b) })
 }
 
 // changeLink changes a link.

@@ -258,12 +258,14 @@ func ask(ctx context.Context, q request, print io.Writer) (answer, error) {
 		return answer{}, outer.Err()
 	case ctx.Err() != nil:
 		return answer{}, stopped(q, context.Cause(ctx))
-	case said.mentions("out of memory", "cannot allocate", "cannot map", "failed to allocate", "errno=12"):
-		return answer{}, stopped(q, fmt.Errorf("the script uses more than %d MB of memory", q.Limits.Memory/1e6))
 	case said.mentions("stack exceeds", "stack overflow"):
 		return answer{}, stopped(q, errors.New("the script's values or statements are nested too deeply"))
+	case said.mentions("fatal error: ", "runtime/cgo: ", "failed to allocate"):
+		// What the runtime cannot go on without is memory, in some form.
+		return answer{}, stopped(q, fmt.Errorf("the script uses more than %d MB of memory", q.Limits.Memory/1e6))
 	}
-	return answer{}, stopped(q, fmt.Errorf("the script's process failed: %w: %s", err, strings.TrimSpace(said.String())))
+	why, _, _ := strings.Cut(strings.TrimSpace(said.String()), "\n")
+	return answer{}, stopped(q, fmt.Errorf("the script's process failed: %w: %s", err, why))
 }
 
 // stopped is the error of a script whose process was stopped.

@@ -358,3 +358,44 @@ net.ip6Base = '10.0.0.0/8'
 `, nil)
 	golden(t, "faults.txt", strings.Join(strings.Split(withoutDir(err), filepath.Dir(err.Error())+"/"), ""))
 }
+
+func TestFormat(t *testing.T) {
+	for expression, want := range map[string]string{
+		`'%s %d%%' % ('a', 5)`:                                    "a 5%",
+		`'%.2f' % 3.14159`:                                        "3.14",
+		`'%.1f|%5.1f|%-6s|%06.2f' % (1, 2.25, 'ab', 3)`:           "1.0|  2.2|ab    |003.00",
+		`'%5d|%-5d|%05d|%+d|%x|%#x' % (42, 42, 42, 42, 255, 255)`: "   42|42   |00042|+42|ff|0xff",
+		`'%3s|%.2s|%5r' % ('a', 'abc', 'b')`:                      "  a|ab|  \"b\"",
+		`'%.3g %.0e %i' % (1234.5678, 12345, 3.9)`:                "1.23e+03 1e+04 3",
+		`'%(a)s' % {'a': 1}`:                                      "1",
+		`'%s' % [1]`:                                              "[1]",
+		`round(2.5), round(2.567, 2), round(1234, -2), sum([1, 2.5]), sum([[1], [2]], [])`: "2 2.57 1200 3.5 [1, 2]",
+		`7 % 3, -7 % 3, 5.5 % 2`: "1 2 1.5",
+	} {
+		var out bytes.Buffer
+		if _, err := Topology(context.Background(), files(t, "a.star", "host('h1')\nprint("+expression+")\n"), nil, Options{Print: &out}); err != nil {
+			t.Errorf("%s: %v", expression, err)
+		}
+		if got := strings.TrimSuffix(out.String(), "\n"); got != want {
+			t.Errorf("%s: %s, want %s", expression, got, want)
+		}
+	}
+	for expression, want := range map[string]string{
+		`'%.2f' % 'x'`:    `%.2f wants a number, not "x"`,
+		`'%.2d' % 'x'`:    `%.2d wants a whole number, not "x"`,
+		`'%5s %s' % 'x'`:  `not enough values for the format`,
+		`'%5s' % (1, 2)`:  `there are more values than the format has conversions`,
+		`'%99999s' % 'x'`: `%99999s is wider than 1000 characters`,
+		`'%5' % 'x'`:      `incomplete format`,
+		`'%1.2.3f' % 1`:   `%1.2.3f has two points`,
+		`'%5q' % 1`:       `unknown conversion %q`,
+		`round('x')`:      `round: "x" is not a number`,
+		`sum([1, 'a'])`:   `sum: int + string is not possible; write str(x) for what is no text`,
+		`sum(5)`:          `sum: for parameter values: got int, want iterable`,
+	} {
+		_, err := topology(t, "x = "+expression+"\n", nil)
+		if got := withoutDir(err); !strings.HasSuffix(got, ": "+want) {
+			t.Errorf("%s: %s, want %s", expression, got, want)
+		}
+	}
+}

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"slices"
 
+	"go.starlark.net/lib/json"
+	"go.starlark.net/lib/math"
 	"go.starlark.net/starlark"
+	"go.starlark.net/starlarkstruct"
 
 	"weft/topo"
 )
@@ -84,6 +87,9 @@ func (w *world) builtins() starlark.StringDict {
 		"net":    w.net,
 		"topo":   generators(w),
 		"random": starlark.NewBuiltin("random", newRandom),
+		"math":   math.Module,
+		"json":   json.Module,
+		"struct": starlark.NewBuiltin("struct", starlarkstruct.Make),
 	}
 	for short, long := range map[string]string{"host": "addHost", "switch": "addSwitch", "controller": "addController", "link": "addLink", "nat": "addNAT"} {
 		b[short], _ = w.net.Attr(long)
