@@ -1,8 +1,11 @@
 package linktest
 
 import (
+	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func loss(t *testing.T, add Adder) {
@@ -105,6 +108,33 @@ func corrupt(t *testing.T, add Adder) {
 	}
 	near(t, "damaged", damaged, n, 0.3, 1)
 	near(t, "damaged in their second half", second, damaged, 0.5, 1)
+	t.Run("payload", func(t *testing.T) { payload(t, add) })
+}
+
+// payload is damaged as headers are, though a host's segments have it in memory of its own; TCP
+// finds each.
+func payload(t *testing.T, add Adder) {
+	l := NewLab(t, add, "ab:corrupt=5")
+	fd := packetSocket(t, l, 1)
+	defer unix.Close(fd)
+	transfer(t, l, 1<<20) // of zeros
+	b := make([]byte, 1<<16)
+	segments, damaged := 0, 0
+	const headers = 80 // at most
+	for {
+		n, from, err := unix.Recvfrom(fd, b, unix.MSG_DONTWAIT)
+		if err != nil {
+			break
+		}
+		if ll, ok := from.(*unix.SockaddrLinklayer); ok && ll.Pkttype == unix.PACKET_OUTGOING || n < 1000 {
+			continue
+		}
+		segments++
+		if slices.ContainsFunc(b[headers:n], func(v byte) bool { return v != 0 }) {
+			damaged++
+		}
+	}
+	near(t, "segments damaged in their payload", damaged, segments, 0.05*(1514-headers)/1514, 1)
 }
 
 // down is a link whose receiver is down for a while.

@@ -14,9 +14,10 @@ func rate(t *testing.T, add Adder) {
 	from, to := newSender(t, l, 0), newSink(t, l, 1)
 	const n, length = 200, 1000
 	want := time.Duration(float64((n-1)*length*8) / 10e6 * float64(time.Second))
-	// A machine that is busy otherwise is slower; a link that is slower is so every time.
+	// A machine that is busy otherwise is slower, an emulated one several times; a unit that is
+	// mistaken for another makes eight times.
 	best := time.Hour
-	for try := 0; try < 5 && best > want*11/10; try++ {
+	for try := 0; try < 3 && best > want*11/10; try++ {
 		before := len(to.all(t))
 		for range n {
 			from.send(t, 0, length)
@@ -32,7 +33,7 @@ func rate(t *testing.T, add Adder) {
 		}
 		best = min(best, took)
 	}
-	if best > want*13/10 {
+	if best > 4*want {
 		t.Errorf("%d frames of %d bytes in %v at best; want %v", n, length, best, want)
 	}
 	// A lone frame takes its time, too.

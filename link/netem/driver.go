@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"golang.org/x/sys/unix"
+
 	"weft/internal/ns"
 	"weft/link"
 	"weft/topo"
@@ -108,7 +110,7 @@ func (l *netemLink) make(comeBack bool, plans [2]stages) error {
 	var inner [2]int
 	for i, e := range l.ends {
 		in := l.d.newPort(l.mtu)
-		end := port{name: e.Device, mac: e.MAC, mtu: l.mtu, net: e.Net, up: e.Net == nil, segments: plans[i].segments}
+		end := port{name: e.Device, mac: e.MAC, mtu: l.mtu, net: e.Net, segments: plans[i].segments}
 		if err := l.nl.veth(in, end); err != nil {
 			return err
 		}
@@ -136,7 +138,22 @@ func (l *netemLink) make(comeBack bool, plans [2]stages) error {
 			return err
 		}
 	}
-	return l.nl.up(inner[:]...)
+	if err := l.nl.up(inner[:]...); err != nil {
+		return err
+	}
+	for _, e := range l.ends {
+		if e.Net != nil {
+			continue
+		}
+		index, err := l.nl.index(e.Device)
+		if err == nil {
+			err = l.nl.setFlags(index, unix.IFF_UP)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Set changes what happens to frames that go one way. Those in flight arrive as they were going

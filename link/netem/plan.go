@@ -225,6 +225,9 @@ const (
 func queue(i topo.Impairment, mtu int) (qdisc, error) {
 	frames, bytes := link.QueueLimit(i, float64(i.Rate), mtu)
 	frame := int64(mtu + link.EthernetLen)
+	if i.Queue == (topo.Queue{}) {
+		bytes = min(bytes, math.MaxUint32)
+	}
 	if bytes > math.MaxUint32 {
 		return nil, unsupported("a queue of %d bytes is more than the kernel's 4 GB", bytes)
 	}

@@ -66,7 +66,6 @@ type port struct {
 	name  string
 	mac   net.HardwareAddr
 	mtu   int
-	up    bool
 	net   *ns.Net // nil: home
 	// segments bounds the frames that one of the kernel's may stand for (GSO); 0: no bound.
 	segments int
@@ -75,9 +74,6 @@ type port struct {
 func (p port) info() *nl.IfInfomsg {
 	m := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	m.Index = int32(p.index)
-	if p.up {
-		m.Flags, m.Change = unix.IFF_UP, unix.IFF_UP
-	}
 	return m
 }
 
@@ -150,11 +146,18 @@ func (r *rtnl) up(indices ...int) error {
 		spec.AddRtAttr(unix.AF_INET6, nil).AddRtAttr(addrGenMode, nl.Uint8Attr(addrGenNone))
 		// A kernel without IPv6 has nothing to turn off.
 		_ = r.do(unix.RTM_SETLINK, 0, port{index: index}.info(), spec)
-		m := port{index: index}.info()
-		m.Flags, m.Change = unix.IFF_UP|unix.IFF_NOARP, unix.IFF_UP|unix.IFF_NOARP
-		if err := r.do(unix.RTM_SETLINK, 0, m); err != nil {
-			return fmt.Errorf("device %d up: %w", index, err)
+		if err := r.setFlags(index, unix.IFF_UP|unix.IFF_NOARP); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func (r *rtnl) setFlags(index int, flags uint32) error {
+	m := port{index: index}.info()
+	m.Flags, m.Change = flags, flags
+	if err := r.do(unix.RTM_SETLINK, 0, m); err != nil {
+		return fmt.Errorf("device %d up: %w", index, err)
 	}
 	return nil
 }
