@@ -67,11 +67,6 @@ func (c *Client) Down(ctx context.Context, progress func(network.Event)) error {
 	return c.stream(ctx, http.MethodDelete, "/v1/network", nil, progress)
 }
 
-// Events calls report for each event from now on, until the network or ctx ends.
-func (c *Client) Events(ctx context.Context, report func(network.Event)) error {
-	return c.stream(ctx, http.MethodGet, "/v1/events", nil, report)
-}
-
 // Info returns what the network is, in brief. It answers while the network is built, too.
 func (c *Client) Info(ctx context.Context) (Info, error) {
 	return call[Info](ctx, c, http.MethodGet, "/v1/info", nil)
@@ -80,6 +75,11 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 // State returns what the network is now.
 func (c *Client) State(ctx context.Context) (network.State, error) {
 	return call[network.State](ctx, c, http.MethodGet, "/v1/network", nil)
+}
+
+// Node returns all that is known of a node.
+func (c *Client) Node(ctx context.Context, name string) (network.NodeState, error) {
+	return call[network.NodeState](ctx, c, http.MethodGet, "/v1/nodes/"+url.PathEscape(name), nil)
 }
 
 // Wait waits until every switch is connected to its controllers, at most timeout,

@@ -20,13 +20,23 @@ import (
 type route struct {
 	pattern string // method and path, as http.ServeMux has it
 	doc     string // what it does, one line
+	// query are parameters after the path.
+	query []parameter
 	// request and response are types of the JSON bodies; nil: none.
 	request, response reflect.Type
 	// lines says that the response is a line of JSON for each value, until it ends.
 	lines bool
+	// text says that the response is plain text.
+	text bool
 	// protocol is what the connection is upgraded to; empty: it is not.
 	protocol string
 	serve    http.HandlerFunc
+}
+
+// A parameter is one of a query.
+type parameter struct {
+	name, doc string
+	of        reflect.Type
 }
 
 // routes returns all routes of the server.
@@ -45,9 +55,20 @@ func (s *Server) lifeRoutes() []route {
 			return none{}, n.RunCommands(ctx)
 		}),
 		{pattern: "DELETE /v1/network", doc: "End the network and all that runs in it.", response: typeOf[streamLine](), lines: true, serve: s.down},
-		{pattern: "GET /v1/events", doc: "Follow what happens, from now on.", response: typeOf[streamLine](), lines: true, serve: s.events},
+		{pattern: "GET /v1/events", doc: "What happens from now on, until the network or the client ends; without follow, what happened.", response: typeOf[streamLine](), lines: true, serve: s.events,
+			query: []parameter{{"since", "also what happened from then on, as far as it is kept (RFC 3339)", typeOf[time.Time]()},
+				{"follow", "go on until the end (true)", typeOf[bool]()}}},
+		answer(s, "GET /v1/logs", "The logs that there are.", func(_ context.Context, n *network.Network, _ *http.Request, _ none) ([]network.LogInfo, error) {
+			return n.Logs(), nil
+		}),
+		{pattern: "GET /v1/logs/{name}", doc: "A log, as text.", text: true, serve: s.log,
+			query: []parameter{{"tail", "only the last lines, so many", typeOf[int]()},
+				{"follow", "go on with what is written from then on (false)", typeOf[bool]()}}},
 		answer(s, "GET /v1/network", "What the network is now.", func(_ context.Context, n *network.Network, _ *http.Request, _ none) (network.State, error) {
 			return n.State(), nil
+		}),
+		answer(s, "GET /v1/nodes/{name}", "All that is known of a node.", func(_ context.Context, n *network.Network, r *http.Request, _ none) (network.NodeState, error) {
+			return n.Node(r.PathValue("name"))
 		}),
 		answer(s, "POST /v1/wait", "Wait until all switches have their controllers; the connections that are missing.", func(ctx context.Context, n *network.Network, _ *http.Request, q waitRequest) ([]network.ControlConnection, error) {
 			return n.Wait(ctx, q.Timeout)
@@ -170,13 +191,15 @@ func decode(r io.Reader, v any) error {
 	return nil
 }
 
-// fail answers with an error: 400 for what is malformed, 409 for what cannot be now, 422
+// fail answers with an error: 400 for what is malformed, 404 for a node that there is not, 409 for what cannot be now, 422
 // for what the network refuses.
 func fail(w http.ResponseWriter, err error) {
 	status := http.StatusUnprocessableEntity
 	switch {
 	case errors.Is(err, errRequest):
 		status = http.StatusBadRequest
+	case errors.Is(err, network.ErrNoNode):
+		status = http.StatusNotFound
 	case errors.Is(err, errNoNetwork), errors.Is(err, errHasNetwork):
 		status = http.StatusConflict
 	}

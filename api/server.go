@@ -241,32 +241,6 @@ func (s *Server) down(w http.ResponseWriter, r *http.Request) {
 	s.end.Do(func() { close(s.done) })
 }
 
-func (s *Server) events(w http.ResponseWriter, r *http.Request) {
-	n, err := s.network()
-	if err != nil {
-		fail(w, err)
-		return
-	}
-	events, cancel := n.Events()
-	defer cancel()
-	l := newLineWriter(w)
-	l.mu.Lock()
-	l.flush()
-	l.mu.Unlock()
-	for {
-		select {
-		case e, ok := <-events:
-			if !ok {
-				l.end(nil)
-				return
-			}
-			l.event(e)
-		case <-r.Context().Done():
-			return
-		}
-	}
-}
-
 // shell upgrades the connection to frames and runs one command line.
 func (s *Server) shell(w http.ResponseWriter, r *http.Request) {
 	var q ShellRequest

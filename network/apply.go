@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"slices"
 	"time"
@@ -66,10 +67,18 @@ type application struct {
 }
 
 // done tells of something that was done.
-func (a *application) done(format string, args ...any) {
-	e := Event{Time: time.Now(), Level: "INFO", Message: fmt.Sprintf(format, args...)}
+func (a *application) done(e Event) {
+	e.Time, e.Level = time.Now(), slog.LevelInfo.String()
 	a.report(e)
-	a.events.emit(e.Level, "", e.Message)
+	a.events.send(e)
+}
+
+func (a *application) nodeDone(kind, name, what string) {
+	a.done(Event{Kind: kind, Node: name, Message: what + " " + name})
+}
+
+func (a *application) linkDone(kind string, l topo.PlannedLink, what string) {
+	a.done(Event{Kind: kind, Link: l.A.Node + "-" + l.B.Node, Message: what + " " + linkTitle(l)})
 }
 
 func (a *application) run(ctx context.Context) error {
@@ -137,14 +146,14 @@ func (a *application) remove(ctx context.Context) error {
 	}
 	a.edited(func(p *topo.Plan) { p.Drop(nil, links) })
 	for _, l := range d.Links.Remove {
-		a.done("removed link %s", linkTitle(l))
+		a.linkDone(KindLinkRemoved, l, "removed link")
 	}
 	for _, sw := range slices.Concat(d.Switches.Remove, from(d.Switches.Replace)) {
 		if err := a.endSwitch(ctx, sw); err != nil {
 			return err
 		}
 		a.edited(func(p *topo.Plan) { p.Drop([]string{sw.Name}, nil) })
-		a.done("removed switch %s", sw.Name)
+		a.nodeDone(KindNodeRemoved, sw.Name, "removed switch")
 	}
 	for _, h := range slices.Concat(d.Hosts.Remove, from(d.Hosts.Replace)) {
 		a.endTasks(h.Name)
@@ -153,7 +162,7 @@ func (a *application) remove(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("remove host %s: %w", h.Name, err)
 		}
-		a.done("removed host %s", h.Name)
+		a.nodeDone(KindNodeRemoved, h.Name, "removed host")
 	}
 	return nil
 }
@@ -173,7 +182,7 @@ func (a *application) add(ctx context.Context) (err error) {
 		if err := a.launchController(ctx, c); err != nil {
 			return err
 		}
-		a.done("added controller %s", c.Name)
+		a.nodeDone(KindNodeAdded, c.Name, "added controller")
 	}
 	if err := a.addSwitches(ctx, switches); err != nil {
 		return err
@@ -188,7 +197,7 @@ func (a *application) add(ctx context.Context) (err error) {
 		return err
 	}
 	for _, sw := range d.Switches.Add {
-		a.done("added switch %s", sw.Name)
+		a.nodeDone(KindNodeAdded, sw.Name, "added switch")
 	}
 	for _, h := range hosts {
 		if err := a.configureHost(&h); err != nil {
@@ -199,13 +208,13 @@ func (a *application) add(ctx context.Context) (err error) {
 				return err
 			}
 		}
-		a.done("added host %s", h.Name)
+		a.nodeDone(KindNodeAdded, h.Name, "added host")
 	}
 	for _, l := range d.Links.Replace {
-		a.done("made link %s anew", linkTitle(l.To))
+		a.linkDone(KindLinkAdded, l.To, "made anew link")
 	}
 	for _, l := range d.Links.Add {
-		a.done("added link %s", linkTitle(l))
+		a.linkDone(KindLinkAdded, l, "added link")
 	}
 	return nil
 }
@@ -298,14 +307,14 @@ func (a *application) changeAll(ctx context.Context) error {
 		}
 		renewed[c.To.Name] = true
 		a.edited(func(p *topo.Plan) { p.PutController(c.To) })
-		a.done("started controller %s anew", c.To.Name)
+		a.nodeDone(KindNodeChanged, c.To.Name, "started anew controller")
 	}
 	for _, c := range d.Switches.Change {
 		if err := a.changeSwitch(ctx, c, renewed); err != nil {
 			return fmt.Errorf("switch %s: %w", c.To.Name, err)
 		}
 		a.edited(func(p *topo.Plan) { p.PutSwitch(c.To) })
-		a.done("changed switch %s", c.To.Name)
+		a.nodeDone(KindNodeChanged, c.To.Name, "changed switch")
 	}
 	if err := a.reconnect(ctx, renewed); err != nil {
 		return err
@@ -315,7 +324,7 @@ func (a *application) changeAll(ctx context.Context) error {
 			return err
 		}
 		a.edited(func(p *topo.Plan) { p.PutHost(c.To) })
-		a.done("changed host %s", c.To.Name)
+		a.nodeDone(KindNodeChanged, c.To.Name, "changed host")
 	}
 	if err := a.changeLinkSettings(); err != nil {
 		return err
@@ -332,7 +341,7 @@ func (a *application) changeLinkSettings() (err error) {
 			break
 		}
 		changed = append(changed, c.To)
-		a.done("changed link %s", linkTitle(c.To))
+		a.linkDone(KindLinkChanged, c.To, "changed link")
 	}
 	a.edited(func(p *topo.Plan) {
 		for _, l := range changed {
@@ -420,7 +429,7 @@ func (a *application) removeControllers() error {
 		if err := a.endController(c.Name); err != nil {
 			return fmt.Errorf("controller %s: %w", c.Name, err)
 		}
-		a.done("removed controller %s", c.Name)
+		a.nodeDone(KindNodeRemoved, c.Name, "removed controller")
 	}
 	return nil
 }

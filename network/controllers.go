@@ -52,6 +52,8 @@ func (n *Network) Start(ctx context.Context, progress func(Event)) error {
 		p.done(sw.Name)
 	}
 	n.isUp = true
+	n.watchPorts()
+	n.events.send(Event{Kind: KindReady, Message: "the network is ready"})
 	go debug.FreeOSMemory() // building took more than running does
 	p.stage(StageReady)
 	return nil
@@ -66,6 +68,13 @@ func (n *Network) launchController(ctx context.Context, c topo.PlannedController
 	n.mu.Lock()
 	n.controllers[c.Name] = started
 	n.mu.Unlock()
+	if p := started.process; p != nil {
+		n.events.send(Event{Kind: KindProcess, Node: c.Name, PID: p.PID, Message: "listens at " + p.Address})
+		go func() {
+			<-p.Done()
+			n.events.send(Event{Kind: KindProcessEnded, Node: c.Name, PID: p.PID, Message: "has ended"})
+		}()
+	}
 	return nil
 }
 
@@ -90,7 +99,7 @@ func (n *Network) startController(ctx context.Context, c topo.PlannedController)
 		dial, err := node.RemoteDialer(c, n.env.Broker.DialTCP)
 		return &controller{plan: c, address: node.RemoteAddress(c), dial: dial, close: func() {}}, err
 	}
-	p, err := node.StartController(ctx, c, n.env.Broker, n.programEnv())
+	p, err := node.StartController(ctx, c, n.env.Broker, n.programEnv(), n.log(c.Name))
 	if err != nil {
 		return nil, err
 	}
@@ -192,9 +201,11 @@ func (n *Network) setControllers(ctx context.Context, sw topo.PlannedSwitch, ren
 
 func (n *Network) channelChanged(ch channel, s control.Status) {
 	if s.Connected {
-		n.events.emit("INFO", ch.Switch, "connected to "+ch.Controller+" (OpenFlow "+s.Version+")")
+		n.events.send(Event{Kind: KindConnected, Node: ch.Switch, Controller: ch.Controller,
+			Message: "connected to " + ch.Controller + " (OpenFlow " + s.Version + ")"})
 	} else {
-		n.events.emit("INFO", ch.Switch, "not connected to "+ch.Controller+": "+s.Reason)
+		n.events.send(Event{Kind: KindDisconnected, Node: ch.Switch, Controller: ch.Controller,
+			Message: "not connected to " + ch.Controller + ": " + s.Reason})
 	}
 }
 

@@ -54,8 +54,12 @@ func (n *Network) execAt(place *ns.Place, r ExecRequest, files [3]*os.File) (*no
 	n.mu.Lock()
 	n.tasks[task] = r.Node
 	n.mu.Unlock()
+	program := r.Argv[0]
+	n.events.send(Event{Kind: KindProcess, Node: r.Node, PID: task.PID, Message: program + " started"})
 	go func() {
 		<-task.Done()
+		n.events.send(Event{Kind: KindProcessEnded, Node: r.Node, PID: task.PID, Status: task.Status(),
+			Message: fmt.Sprintf("%s ended with status %d", program, task.Status())})
 		n.mu.Lock()
 		delete(n.tasks, task)
 		n.mu.Unlock()

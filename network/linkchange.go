@@ -157,7 +157,7 @@ func (n *Network) setLinks(views []topo.LinkView, options []string) error {
 
 // linkEvent tells of a change of a link.
 func (n *Network) linkEvent(l topo.PlannedLink, what string) {
-	n.events.emit("INFO", "link "+l.A.Node+"-"+l.B.Node, what)
+	n.events.send(Event{Kind: KindLinkChanged, Link: l.A.Node + "-" + l.B.Node, Message: what})
 }
 
 // applyLink makes a running link do what is planned. Frames in flight arrive as they were

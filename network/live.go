@@ -52,7 +52,15 @@ func (n *Network) AddHost(ctx context.Context, h topo.Host) (added topo.PlannedH
 		}
 		return n.configureHost(&added)
 	}, func() { n.dropHost(h.Name) })
+	n.nodeEvent(err, KindNodeAdded, h.Name, "added")
 	return added, err
+}
+
+// nodeEvent tells of a change of a node, unless it failed.
+func (n *Network) nodeEvent(err error, kind, name, what string) {
+	if err == nil {
+		n.events.send(Event{Kind: kind, Node: name, Message: what})
+	}
 }
 
 func (n *Network) dropHost(name string) error {
@@ -93,6 +101,7 @@ func (n *Network) AddSwitch(ctx context.Context, s topo.Switch) (added topo.Plan
 		}
 		return n.startSwitches(ctx, []topo.PlannedSwitch{added})
 	}, nil)
+	n.nodeEvent(err, KindNodeAdded, s.Name, "added")
 	return added, err
 }
 
@@ -131,6 +140,9 @@ func (n *Network) AddLink(ctx context.Context, l topo.Link) (added topo.PlannedL
 		n.linkEvent(added, "added")
 		return n.repartition(ctx)
 	}, func() { n.detach(context.WithoutCancel(ctx), added) })
+	if err == nil {
+		n.events.send(Event{Kind: KindLinkAdded, Link: added.A.Node + "-" + added.B.Node, Message: "added"})
+	}
 	return added, err
 }
 
@@ -234,7 +246,11 @@ func (n *Network) removeLink(ctx context.Context, l topo.PlannedLink) error {
 		return err
 	}
 	n.linkEvent(l, "removed")
-	return n.edit(func(p *topo.Plan) error { return p.RemoveLink(l.ID) }, func() error { return nil }, nil)
+	err := n.edit(func(p *topo.Plan) error { return p.RemoveLink(l.ID) }, func() error { return nil }, nil)
+	if err == nil {
+		n.events.send(Event{Kind: KindLinkRemoved, Link: l.A.Node + "-" + l.B.Node, Message: "removed"})
+	}
+	return err
 }
 
 // linksBetween returns the links between two nodes, at least one.
@@ -272,8 +288,10 @@ func (n *Network) DeleteNode(ctx context.Context, name string) error {
 		}
 	}
 	n.endTasks(name)
-	return n.edit(func(p *topo.Plan) error { return p.RemoveNode(name) },
+	err := n.edit(func(p *topo.Plan) error { return p.RemoveNode(name) },
 		func() error { return n.dropHost(name) }, nil)
+	n.nodeEvent(err, KindNodeRemoved, name, "removed")
+	return err
 }
 
 // endSwitch ends a switch and what runs in its name.

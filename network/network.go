@@ -57,6 +57,7 @@ type Network struct {
 	events   events
 	taps     taps
 	captures captures
+	logs     logs
 	links    links
 	// netemFeatures are those of this kernel, found out once.
 	netemFeatures func() netem.Features
@@ -87,6 +88,7 @@ type Network struct {
 	isUp        bool
 	stopRunning context.CancelFunc // ends commands; nil before RunCommands
 	closed      bool
+	ended       chan struct{} // closed when Close begins
 }
 
 // A channel is a control channel's name.
@@ -100,7 +102,7 @@ func workers() int { return max(2, runtime.NumCPU()) }
 // forward. On error nothing is left but what the sandbox's end removes.
 func Up(ctx context.Context, plan *topo.Plan, env Env, progress func(Event)) (*Network, error) {
 	n := &Network{
-		env: env, plan: plan.Clone(), started: time.Now(),
+		env: env, plan: plan.Clone(), started: time.Now(), ended: make(chan struct{}),
 		hosts: map[string]*node.Host{}, shells: map[string]*node.Shell{}, tasks: map[*node.Task]string{}, running: map[string]bool{},
 		relays: map[channel]*control.Relay{}, targets: map[channel]string{}, experiments: map[channel]*experiment{},
 		controllers: map[string]*controller{}, listeners: map[string]net.Listener{}, uplinks: map[string]*sandbox.Uplink{},
@@ -345,11 +347,13 @@ func (n *Network) Close() error {
 	if n.stopRunning != nil {
 		n.stopRunning()
 	}
+	close(n.ended)
 	uplinks := n.uplinks
 	relays, controllers, hosts, shells := n.relays, n.controllers, n.hosts, n.shells
 	listeners, confined := n.listeners, n.confined
 	sw, ready := n.ovs, n.ovsReady
 	n.mu.Unlock()
+	n.events.send(Event{Kind: KindEnding, Message: "the network ends"})
 	n.closeFaults()
 	var errs []error
 	for _, r := range relays {

@@ -151,10 +151,11 @@ func (n *Network) startSwitches(ctx context.Context, switches []topo.PlannedSwit
 			return err
 		}
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	for _, sw := range switches {
+		n.mu.Lock()
 		n.running[sw.Name] = true
+		n.mu.Unlock()
+		n.events.send(Event{Kind: KindStarted, Node: sw.Name, Message: "started"})
 	}
 	return nil
 }
@@ -212,6 +213,7 @@ func (n *Network) stopSwitch(ctx context.Context, sw topo.PlannedSwitch) error {
 	n.mu.Lock()
 	delete(n.running, sw.Name)
 	n.mu.Unlock()
+	n.events.send(Event{Kind: KindStopped, Node: sw.Name, Message: "stopped"})
 	return errors.Join(n.unlisten(sw.Name),
 		n.closeChannels(func(ch channel) bool { return ch.Switch == sw.Name }))
 }

@@ -53,12 +53,12 @@ func WriteDiff(w io.Writer, d *topo.Diff) {
 		anew: "its programs end",
 	})
 	writeChanges(line, d.Links, thing[topo.PlannedLink]{
-		name:   func(l topo.PlannedLink) string { return "link " + l.A.Interface + " - " + l.B.Interface },
+		name: func(l topo.PlannedLink) string { return "link " + l.A.Interface + " - " + l.B.Interface },
 		detail: func(l topo.PlannedLink) string {
 			l.Driver = "" // it follows from the rest
 			return strings.Join(l.Options(), " ")
 		},
-		anew:   "what is under way is lost",
+		anew: "what is under way is lost",
 	})
 	var parts []string
 	for _, c := range [][2]string{{"+", "to add"}, {"~", "to change"}, {"!", "to make anew"}, {"-", "to remove"}} {
