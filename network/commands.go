@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -97,7 +98,7 @@ func (n *Network) runCommand(ctx context.Context, c topo.Command) error {
 	if err != nil {
 		return fail("was not started: %w", err)
 	}
-	out := &commandOutput{log: n.env.Log.With("node", c.Node, "command", shorten(c.Command))}
+	out := &commandOutput{log: n.log(c.Node)}
 	go func() {
 		out.copy(r)
 		r.Close()
@@ -152,20 +153,16 @@ func shorten(line string) string {
 	return line
 }
 
-// commandOutput is what a command prints: in the log, of which there is a limit, and its end.
+// commandOutput is what a command prints: in the node's log, and its end.
 type commandOutput struct {
-	log *slog.Logger
+	log io.Writer
 
-	mu     sync.Mutex
-	logged int
-	last   []byte
+	mu   sync.Mutex
+	last []byte
 }
 
-// Limits of what is kept of a command's output, in bytes.
-const (
-	maxLogged = 64 << 10
-	maxLast   = 1 << 10
-)
+// maxLast is how much is kept of a command's output for an error, in bytes.
+const maxLast = 1 << 10
 
 // copy reads until no process has the other end any more.
 func (o *commandOutput) copy(r *os.File) {
@@ -177,14 +174,10 @@ func (o *commandOutput) copy(r *os.File) {
 		if len(o.last) > maxLast {
 			o.last = append(o.last[:0], o.last[len(o.last)-maxLast:]...)
 		}
-		text := strings.TrimRight(string(buf[:k]), "\n")
-		if o.logged < maxLogged && text != "" {
-			o.log.Info("output of a command", "text", text)
-			if o.logged += k; o.logged >= maxLogged {
-				o.log.Warn("the rest of the command's output is not kept")
-			}
-		}
 		o.mu.Unlock()
+		if k > 0 {
+			o.log.Write(buf[:k]) // a full disk is no reason to stop the command
+		}
 		if err != nil {
 			return
 		}
