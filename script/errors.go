@@ -199,8 +199,9 @@ func reword(text string) string {
 		}
 		return before + op + " is not possible"
 	}
-	got, want, ok := strings.Cut(text, ", want ")
-	if got, ok = strings.CutPrefix(got, "got "); !ok || want == "" {
+	got, want, _ := strings.Cut(text, ", want ")
+	got, ok := strings.CutPrefix(got, "got ")
+	if !ok || want == "" {
 		return text
 	}
 	if want == "EOF" {
