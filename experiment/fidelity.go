@@ -51,7 +51,7 @@ const (
 	maxLateShare = 0.05                  // of the wakes of a sample, later than timing.LateAfter
 	maxSteal     = 0.05
 	maxThrottled = 0.01
-	maxWaiting   = 0.9
+	maxWaiting   = 0.9 // in the mean: for a moment it is nothing unusual
 )
 
 // Explain says what the verdict means.
@@ -94,10 +94,6 @@ func judge(samples []network.Timing, drops []network.Drop, began time.Time) Fide
 			func(v float64) string {
 				return "a limit on its control group kept weft from running up to " + percent(v) + " of the time"
 			}},
-		{func(s network.Timing) (float64, bool) {
-			return s.Waiting, s.Waiting >= maxWaiting && s.Span > 100*time.Millisecond
-		},
-			func(v float64) string { return "tasks waited for a CPU up to " + percent(v) + " of the time" }},
 	} {
 		f.Reasons = append(f.Reasons, spells(samples, began, c.exceeds, c.text)...)
 	}
@@ -107,6 +103,10 @@ func judge(samples []network.Timing, drops []network.Drop, began time.Time) Fide
 			Text: fmt.Sprintf("%d lost at %s: %s", d.Count, d.Place, d.Why)})
 	}
 	f.measure(samples)
+	if span := last.Start.Add(last.Span).Sub(first.Start); f.Waiting >= maxWaiting && span >= time.Second {
+		f.Reasons = append(f.Reasons, Reason{From: max(0, first.Start.Sub(began).Seconds()), To: last.Start.Add(last.Span).Sub(began).Seconds(),
+			Text: "tasks waited for a CPU " + percent(f.Waiting) + " of the time"})
+	}
 	if len(f.Reasons) > 0 {
 		f.Verdict = FidelityDegraded
 	}

@@ -37,7 +37,7 @@ func TestJudge(t *testing.T) {
 		{"stolen", []network.Timing{at(0, func(s *network.Timing) { s.Steal = 0.125 })}, nil, []string{"0..1 the hypervisor gave up to 12.5 % of the CPUs' time to others"}},
 		{"throttled", []network.Timing{at(0, func(s *network.Timing) { s.Throttled = 0.5 })}, nil,
 			[]string{"0..1 a limit on its control group kept weft from running up to 50 % of the time"}},
-		{"waiting", []network.Timing{at(0, func(s *network.Timing) { s.Waiting = 0.95 })}, nil, []string{"0..1 tasks waited for a CPU up to 95 % of the time"}},
+		{"waiting", []network.Timing{at(0, func(s *network.Timing) { s.Waiting = 0.95 })}, nil, []string{"0..1 tasks waited for a CPU 95 % of the time"}},
 		{"unknown shares", []network.Timing{at(0, func(s *network.Timing) { s.Waiting, s.Steal, s.Throttled = -1, -1, -1 })}, nil, nil},
 		{"drops", []network.Timing{at(0, nil), at(1, nil)}, []network.Drop{{Place: "h1-eth0", Why: "the queue was full", Count: 12}}, []string{"0..2 12 lost at h1-eth0: the queue was full"}},
 	} {

@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"context"
 	"flag"
 	"os"
 	"path/filepath"
@@ -19,7 +20,7 @@ func load(t Topology) (topo.Spec, error) {
 	if t.Text != "" {
 		return topo.Options{Topo: t.Text}.Spec()
 	}
-	return netfile.ReadNode(nil, t.File, t.Node, netfile.Params{})
+	return netfile.ReadNode(context.Background(), t.File, t.Node, netfile.Params{})
 }
 
 // TestBroken holds the exact messages for files that are wrong: in testdata/broken.txt a line

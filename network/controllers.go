@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"path/filepath"
 	"runtime/debug"
@@ -84,6 +85,7 @@ func (n *Network) endController(name string) error {
 	n.mu.Lock()
 	c := n.controllers[name]
 	delete(n.controllers, name)
+	delete(n.builtin, name)
 	n.mu.Unlock()
 	if c != nil {
 		c.close()
@@ -110,12 +112,14 @@ func (n *Network) startController(ctx context.Context, c topo.PlannedController)
 // user's namespaces, and the switches reach it that way, so that what they say can be
 // seen on the user's loopback interface.
 func (n *Network) startBuiltin(ctx context.Context, c topo.PlannedController) (*controller, error) {
-	if n.builtin == nil {
-		n.builtin = control.NewController(n.env.Log)
-	}
+	// Each is one of its own: a switch has a connection to each.
+	builtin := control.NewController(n.env.Log)
+	n.mu.Lock()
+	n.builtin[c.Name] = builtin
+	n.mu.Unlock()
 	life, end := context.WithCancel(context.Background())
 	if c.Port == 0 {
-		return &controller{plan: c, close: end, dial: n.builtin.Dial}, nil
+		return &controller{plan: c, close: end, dial: builtin.Dial}, nil
 	}
 	l, err := n.env.Broker.ListenTCP(ctx, net.JoinHostPort(c.Address, strconv.Itoa(c.Port)))
 	if errors.Is(err, unix.EADDRINUSE) {
@@ -131,7 +135,7 @@ func (n *Network) startBuiltin(ctx context.Context, c topo.PlannedController) (*
 			if err != nil {
 				return
 			}
-			go n.builtin.Serve(life, conn)
+			go builtin.Serve(life, conn)
 		}
 	}()
 	address := l.Addr().String()
@@ -211,7 +215,10 @@ func (n *Network) channelChanged(ch channel, s control.Status) {
 
 // tellTopology gives the built-in controller the links between switches.
 func (n *Network) tellTopology() {
-	if n.builtin == nil {
+	n.mu.Lock()
+	builtin := slices.Collect(maps.Values(n.builtin))
+	n.mu.Unlock()
+	if len(builtin) == 0 {
 		return
 	}
 	var links []control.TopologyLink
@@ -225,7 +232,9 @@ func (n *Network) tellTopology() {
 			DPIDB: b.DPID, PortB: uint32(n.plan.Interface(l.B).Port), Up: true,
 		})
 	}
-	n.builtin.SetTopology(links)
+	for _, c := range builtin {
+		c.SetTopology(links)
+	}
 }
 
 // connections returns all control channels, in the order of switches and controllers.

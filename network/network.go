@@ -81,10 +81,10 @@ type Network struct {
 	channels    int                // opened so far
 	experiments map[channel]*experiment
 	controllers map[string]*controller
-	listeners   map[string]net.Listener    // of switches, in the user's namespaces
-	uplinks     map[string]*sandbox.Uplink // of gateways
-	builtin     *control.Controller        // nil if no controller is of that kind
-	confined    *ns.Place                  // of programs of the fabric, if they are confined
+	listeners   map[string]net.Listener        // of switches, in the user's namespaces
+	uplinks     map[string]*sandbox.Uplink     // of gateways
+	builtin     map[string]*control.Controller // those of that kind
+	confined    *ns.Place                      // of programs of the fabric, if they are confined
 	isUp        bool
 	stopRunning context.CancelFunc // ends commands; nil before RunCommands
 	closed      bool
@@ -105,7 +105,7 @@ func Up(ctx context.Context, plan *topo.Plan, env Env, progress func(Event)) (*N
 		env: env, plan: plan.Clone(), started: time.Now(), ended: make(chan struct{}),
 		hosts: map[string]*node.Host{}, shells: map[string]*node.Shell{}, tasks: map[*node.Task]string{}, running: map[string]bool{},
 		relays: map[channel]*control.Relay{}, targets: map[channel]string{}, experiments: map[channel]*experiment{},
-		controllers: map[string]*controller{}, listeners: map[string]net.Listener{}, uplinks: map[string]*sandbox.Uplink{},
+		controllers: map[string]*controller{}, builtin: map[string]*control.Controller{}, listeners: map[string]net.Listener{}, uplinks: map[string]*sandbox.Uplink{},
 		links: links{running: map[int]*runningLink{}, gates: map[*ns.Net]*link.Gates{}},
 	}
 	n.netemFeatures = sync.OnceValue(netem.Probe)
