@@ -37,12 +37,16 @@ func rate(t *testing.T, add Adder) {
 		t.Errorf("%d frames of %d bytes in %v at best; want %v", n, length, best, want)
 	}
 	// A lone frame takes its time, too.
+	before := len(to.all(t))
 	l.try(t, "bw=100kbit")
 	for way := range 2 {
 		from, to := newSender(t, l, way), newSink(t, l, 1-way)
 		from.send(t, way, length)
 		if got := to.quiet(t, l); len(got) != 1 || got[0].at < 79*time.Millisecond {
 			t.Errorf("way %d: a frame of %d bytes took %+v at 100 kbit/s; want 80ms", way, length, got)
+		}
+		if c := l.Counters(t)[way]; c.Delivered != uint64(len(to.all(t))+(1-way)*before) || c.Down+c.Lost+c.Overflow != 0 {
+			t.Errorf("way %d: counters %+v", way, c)
 		}
 	}
 }

@@ -234,9 +234,14 @@ func (r *rtnl) redirectTo(d *redirect, target int) error {
 	if d.target == target {
 		return nil
 	}
-	pref := 3 - d.pref // 1 or 2
-	if d.pref == 0 {
-		pref = 1
+	// Those of both sides differ: u32 lists its filters of both.
+	first := uint16(1)
+	if d.side == filterEgress {
+		first = 3
+	}
+	pref := first
+	if d.pref == first {
+		pref++
 	}
 	// The selector of u32 that matches every frame: one key with an empty mask.
 	sel := &nl.TcU32Sel{Nkeys: 1, Flags: nl.TC_U32_TERMINAL, Keys: []nl.TcU32Key{{}}}
