@@ -57,7 +57,7 @@ func TestBesideVeth(t *testing.T) {
 	}
 	l := newVethLab(t)
 	socks := l.udp(t)
-	oneWay(t, socks)
+	reach(t, socks)
 	var sent, received atomic.Int64
 	stop := make(chan struct{})
 	done := make(chan struct{})

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -18,8 +19,17 @@ import (
 // there is received by its node. Both begin with a virtio header.
 type end struct {
 	link.End
-	fd   int
-	last func() error // removes what is left when fd is closed; may be nil
+	tap bool // a TAP device
+
+	// mu guards fd. The shard reads it without, until the wire is taken from it.
+	mu sync.Mutex
+	fd int
+
+	noCarrier atomic.Bool // the device has none
+	wasUp     bool        // carry has seen it up
+
+	lost   uint64       // frames that the socket has dropped
+	remove func() error // makes the device go with fd; may be nil
 }
 
 // newEnd makes an end in place. One without a namespace of its own is in the process's, and up.
@@ -27,7 +37,7 @@ type end struct {
 // It is a TAP device where this process may make one. Otherwise it is one side of a veth pair,
 // and a packet socket is on the other side, backstage.
 func (e *Engine) newEnd(at link.End, mtu int) (*end, error) {
-	tap, err := newTAP(at, mtu)
+	tap, err := e.newTAP(at, mtu)
 	if err == nil || !errors.Is(err, errNoTAP) {
 		return tap, err
 	}
@@ -38,18 +48,55 @@ func (e *Engine) newEnd(at link.End, mtu int) (*end, error) {
 	return veth, nil
 }
 
-// close ends the device.
+// close removes the device.
 func (e *end) close() error {
-	var errs []error
-	if e.fd >= 0 {
-		errs = append(errs, unix.Close(e.fd))
-		e.fd = -1
+	var err error
+	if e.remove != nil {
+		err = e.remove()
+		e.remove = nil
 	}
-	if e.last != nil {
-		errs = append(errs, e.last())
-		e.last = nil
+	return errors.Join(err, e.leave())
+}
+
+// leave lets go of the device, which goes with its namespace.
+func (e *end) leave() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.fd < 0 {
+		return nil
 	}
-	return errors.Join(errs...)
+	fd := e.fd
+	e.fd = -1
+	return unix.Close(fd)
+}
+
+// dropped returns how many frames the engine did not take in time.
+func (e *end) dropped() (n uint64, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.fd < 0 {
+		return 0, ErrClosed
+	}
+	if !e.tap {
+		s, err := unix.GetsockoptTpacketStats(e.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
+		if err == nil {
+			e.lost += uint64(s.Drops) // since it was asked last
+		}
+		return e.lost, err
+	}
+	ask := func() error {
+		l, err := netlink.LinkByName(e.Device)
+		if err == nil {
+			n = l.Attrs().Statistics.TxDropped
+		}
+		return err
+	}
+	if e.Net == nil {
+		err = ask()
+	} else {
+		err = e.Net.Do(ask)
+	}
+	return n, err
 }
 
 // A backstage is a network namespace that holds the other sides of ends that are not TAP
@@ -126,7 +173,7 @@ func (e *Engine) newVeth(at link.End, mtu int) (*end, error) {
 	if err := b.handle.LinkAdd(v); err != nil {
 		return nil, fmt.Errorf("make veth device %s: %w", at.Device, err)
 	}
-	w := &end{End: at, fd: -1, last: func() error {
+	w := &end{End: at, fd: -1, remove: func() error {
 		err := b.handle.LinkDel(v)
 		if _, gone := err.(netlink.LinkNotFoundError); gone || errors.Is(err, unix.ENODEV) {
 			return nil // with the host's namespace

@@ -23,6 +23,8 @@ type way struct {
 	next    int64 // when the lane is to be asked for frames
 	place   int   // in the shard's timers, -1 if not there
 	ready   bool  // in may have frames
+	streak  int   // frames read since in was empty
+	brimful bool  // in may have been full at some time
 }
 
 // Bounds of what is done for one way before others get their turn.
@@ -114,7 +116,7 @@ func (s *shard) closeFiles() {
 // watch adds a descriptor to those that wake the shard, once for each time that something
 // comes.
 func (s *shard) watch(fd int) error {
-	e := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(fd)}
+	e := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLET, Fd: int32(fd)}
 	return unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, fd, &e)
 }
 
@@ -195,9 +197,13 @@ func (s *shard) readWay(w *way) (more bool) {
 		if errno != 0 {
 			// Nothing more, or the device is gone or down.
 			more = errno == unix.EINTR
+			w.streak = 0
 			break
 		}
 		more = true
+		if w.streak++; w.streak >= queueLength/2 {
+			w.brimful = true
+		}
 		if !b.Fill(int(n)) {
 			continue
 		}
@@ -320,9 +326,16 @@ func (s *shard) wake(events int) bool {
 				return false
 			}
 		default:
-			if w := s.ways[int32(fd)]; w != nil && !w.ready {
+			w := s.ways[int32(fd)]
+			if w == nil {
+				continue
+			}
+			if !w.ready {
 				w.ready = true
 				s.ready = append(s.ready, w)
+			}
+			if s.events[i].Events&unix.EPOLLOUT != 0 && w.out.noCarrier.Load() {
+				go w.out.setCarrier(true) // in has come up; the kernel's lock may take a while
 			}
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"weft/link/wire/lane"
 )
 
+// tunDevice makes TAP devices.
 const tunDevice = "/dev/net/tun"
 
 // errNoTAP says that this process cannot make TAP devices.
@@ -33,9 +34,9 @@ const (
 const queueLength = 1000
 
 // newTAP makes an end that is a TAP device.
-func newTAP(at link.End, mtu int) (*end, error) {
-	t := &end{End: at, fd: -1}
-	build := func() error { return t.makeTAP(mtu) }
+func (e *Engine) newTAP(at link.End, mtu int) (*end, error) {
+	t := &end{End: at, tap: true, fd: -1}
+	build := func() error { return t.makeTAP(e.tun, mtu) }
 	var err error
 	if at.Net != nil {
 		err = at.Net.Do(build)
@@ -48,17 +49,17 @@ func newTAP(at link.End, mtu int) (*end, error) {
 	return t, nil
 }
 
-func (e *end) makeTAP(mtu int) error {
-	fd, err := unix.Open(tunDevice, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+func (e *end) makeTAP(tun string, mtu int) error {
+	fd, err := unix.Open(tun, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: %s may not be opened; root can `chmod 666 %s`", errNoTAP, tunDevice, tunDevice)
+		return fmt.Errorf("%w: %s may not be opened; root can `chmod 666 %s`", errNoTAP, tun, tun)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
-		return fmt.Errorf("%w: %s is not there; root can `modprobe tun`, or give the container the device", errNoTAP, tunDevice)
+		return fmt.Errorf("%w: %s is not there; root can `modprobe tun`, or give the container the device", errNoTAP, tun)
 	case errors.Is(err, unix.EMFILE):
 		return fmt.Errorf("%w: each wire needs two file descriptors; raise the limit with `ulimit -n`", err)
 	case err != nil:
-		return fmt.Errorf("%s: %w", tunDevice, err)
+		return fmt.Errorf("%s: %w", tun, err)
 	}
 	e.fd = fd
 	r, err := unix.NewIfreq(e.Device)
@@ -91,9 +92,26 @@ func (e *end) makeTAP(mtu int) error {
 		return fmt.Errorf("queue: %w", err)
 	}
 	if e.Net == nil {
-		return takeUp(e.Device)
+		if err := takeUp(e.Device); err != nil {
+			return err
+		}
 	}
+	// To remove a device takes the kernel 10 ms and more, a thousand of them with their namespaces
+	// little longer. So a device stays when the engine ends, with its namespace.
+	if err := e.persist(true); err != nil {
+		return fmt.Errorf("persist: %w", err)
+	}
+	e.remove = func() error { return e.persist(false) }
 	return nil
+}
+
+// persist says whether a TAP device stays when its descriptor is closed.
+func (e *end) persist(on bool) error {
+	v := 0
+	if on {
+		v = 1
+	}
+	return unix.IoctlSetInt(e.fd, unix.TUNSETPERSIST, v)
 }
 
 // setMAC sets a TAP device's hardware address: struct ifreq with a struct sockaddr.

@@ -34,6 +34,8 @@ import (
 // An Engine carries the frames of wires. Its methods may be called concurrently.
 type Engine struct {
 	shards []*shard
+	stop   chan struct{}
+	tun    string // the file that makes TAP devices
 
 	mu        sync.Mutex
 	wires     map[*wire]bool
@@ -55,7 +57,7 @@ func NewEngine(log *slog.Logger) (*Engine, error) {
 	n := min(runtime.NumCPU(), maxShards)
 	// The threads are always ready to run: they need not wait for the others' turn.
 	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + n)
-	e := &Engine{wires: map[*wire]bool{}, load: make([]int, n)}
+	e := &Engine{wires: map[*wire]bool{}, load: make([]int, n), stop: make(chan struct{}), tun: tunDevice}
 	for range n {
 		s, err := newShard(log, budget)
 		if err != nil {
@@ -63,6 +65,7 @@ func NewEngine(log *slog.Logger) (*Engine, error) {
 		}
 		e.shards = append(e.shards, s)
 	}
+	go e.carry()
 	return e, nil
 }
 
@@ -77,13 +80,13 @@ func (e *Engine) Add(c link.Config) (link.Shaper, error) {
 	var err error
 	for i, end := range []link.End{c.A, c.B} {
 		if w.ends[i], err = e.newEnd(end, w.mtu()); err != nil {
-			return nil, errors.Join(err, w.closeEnds())
+			return nil, errors.Join(err, w.Close())
 		}
 	}
 	e.mu.Lock()
 	if e.wires == nil {
 		e.mu.Unlock()
-		return nil, errors.Join(ErrClosed, w.closeEnds())
+		return nil, errors.Join(ErrClosed, w.Close())
 	}
 	for i := range e.load {
 		if e.load[i] < e.load[w.home] {
@@ -100,7 +103,7 @@ func (e *Engine) Add(c link.Config) (link.Shaper, error) {
 	return w, nil
 }
 
-// Close ends all wires and the engine's threads.
+// Close ends all wires and the engine's threads. Devices that are left go with their namespaces.
 func (e *Engine) Close() error {
 	e.mu.Lock()
 	wires := e.wires
@@ -108,16 +111,18 @@ func (e *Engine) Close() error {
 	e.mu.Unlock()
 	var errs []error
 	for w := range wires {
-		errs = append(errs, w.Close())
+		errs = append(errs, w.end((*end).leave))
 	}
 	for _, s := range e.shards {
 		s.close()
 	}
-	if e.backstage != nil && wires != nil {
-		errs = append(errs, e.backstage.close())
+	if wires == nil {
+		return errors.Join(errs...)
 	}
-	if wires != nil {
-		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) - len(e.load))
+	close(e.stop)
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) - len(e.load))
+	if e.backstage != nil {
+		errs = append(errs, e.backstage.close())
 	}
 	return errors.Join(errs...)
 }
@@ -251,8 +256,10 @@ func (w *wire) Set(direction int, i topo.Impairment) error {
 	return err
 }
 
-// Counters says what happened to frames since the wire was made.
+// Counters says what happened to frames since the wire was made. What a device dropped because
+// the engine did not take it in time had no room either.
 func (w *wire) Counters() (c [2]link.Counters, err error) {
+	var brimful [2]bool
 	ok := w.shard.do(func() {
 		now := w.shard.now()
 		for i, y := range w.ways {
@@ -261,47 +268,58 @@ func (w *wire) Counters() (c [2]link.Counters, err error) {
 				return
 			}
 			c[i] = y.lane.Counters(now)
+			brimful[i] = y.brimful
 		}
 	})
 	if !ok {
 		return c, ErrClosed
 	}
+	for i, x := range w.ends {
+		if err != nil || x.tap && !brimful[i] {
+			continue
+		}
+		var dropped uint64
+		if dropped, err = x.dropped(); err != nil {
+			err = fmt.Errorf("drops of %s: %w", x.Device, err)
+		}
+		c[i].NoMemory += dropped
+	}
 	return c, err
 }
 
 // Close removes the wire and its devices.
-func (w *wire) Close() error {
+func (w *wire) Close() error { return w.end((*end).close) }
+
+// end stops the wire and does as told with its ends.
+func (w *wire) end(with func(*end) error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
 		return nil
 	}
 	w.closed = true
-	w.shard.do(func() {
-		for i, y := range w.ways {
-			if y != nil {
-				w.shard.remove(y)
+	if w.shard != nil {
+		w.shard.do(func() {
+			for i, y := range w.ways {
+				if y != nil {
+					w.shard.remove(y)
+				}
+				w.ways[i] = nil
 			}
-			w.ways[i] = nil
-		}
-	})
-	w.engine.mu.Lock()
-	w.engine.load[w.home]--
-	delete(w.engine.wires, w)
-	w.engine.mu.Unlock()
-	err := w.closeEnds()
-	if w.record != nil {
-		err = errors.Join(err, w.record.close())
+		})
+		w.engine.mu.Lock()
+		w.engine.load[w.home]--
+		delete(w.engine.wires, w)
+		w.engine.mu.Unlock()
 	}
-	return err
-}
-
-func (w *wire) closeEnds() error {
 	var errs []error
-	for _, t := range w.ends {
-		if t != nil {
-			errs = append(errs, t.close())
+	for _, e := range w.ends {
+		if e != nil {
+			errs = append(errs, with(e))
 		}
+	}
+	if w.record != nil {
+		errs = append(errs, w.record.close())
 	}
 	return errors.Join(errs...)
 }
