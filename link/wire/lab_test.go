@@ -81,13 +81,8 @@ func newHost(tb testing.TB) *ns.Net {
 	return n
 }
 
-func newLab(tb testing.TB, options ...string) *lab {
-	tb.Helper()
-	return newLabWith(tb, tunDevice, nil, options...)
-}
-
-// newLabWith makes a lab whose ends come from tun, with a record.
-func newLabWith(tb testing.TB, tun string, record io.Writer, options ...string) *lab {
+// newLab makes a lab whose ends come from tun, with a record.
+func newLab(tb testing.TB, tun string, record io.Writer, options ...string) *lab {
 	tb.Helper()
 	l := &lab{}
 	var err error

@@ -44,7 +44,7 @@ func needTAP(t *testing.T) {
 // No frame is early, and most are late by microseconds.
 func TestDelay(t *testing.T) {
 	withBothEnds(t, func(t *testing.T, tun string) {
-		l := newLabWith(t, tun, nil)
+		l := newLab(t, tun, nil)
 		socks := l.udp(t)
 		for _, want := range []time.Duration{0, time.Millisecond, 20 * time.Millisecond} {
 			l.set(t, "delay="+want.String())
@@ -75,7 +75,7 @@ func TestTCP(t *testing.T) {
 		} {
 			for _, six := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s,six=%v", strings.Join(options, ","), six), func(t *testing.T) {
-					l := newLabWith(t, tun, nil, options...)
+					l := newLab(t, tun, nil, options...)
 					l.transfer(t, six, 2_000_000)
 					checkCounters(t, l)
 				})
@@ -150,7 +150,7 @@ func checkCounters(t *testing.T, l *lab) {
 func TestUDPSegments(t *testing.T) {
 	withBothEnds(t, func(t *testing.T, tun string) {
 		for _, options := range [][]string{{"delay=1ms"}, {"bw=100"}, {"jitter=1ms", "delay=2ms", "overtake=true"}} {
-			l := newLabWith(t, tun, nil, options...)
+			l := newLab(t, tun, nil, options...)
 			socks := l.udp(t)
 			reach(t, socks)
 			raw, err := socks[0].SyscallConn()
@@ -244,7 +244,7 @@ func TestSeed(t *testing.T) {
 	withBothEnds(t, func(t *testing.T, tun string) {
 		run := func(seed string) (text string) {
 			var rec buffer
-			l := newLabWith(t, tun, &rec, "seed="+seed, "record=file", "loss=10", "duplicate=5", "delay=2ms", "jitter=1ms", "overtake=true", "corrupt=5")
+			l := newLab(t, tun, &rec, "seed="+seed, "record=file", "loss=10", "duplicate=5", "delay=2ms", "jitter=1ms", "overtake=true", "corrupt=5")
 			socks := l.udp(t)
 			send(t, socks[0], 1000, 500)
 			time.Sleep(20 * time.Millisecond)
@@ -273,7 +273,7 @@ func TestSeed(t *testing.T) {
 // Settings change while frames pass, and none is lost or comes twice.
 func TestSetLive(t *testing.T) {
 	withBothEnds(t, func(t *testing.T, tun string) {
-		l := newLabWith(t, tun, nil, "delay=5ms")
+		l := newLab(t, tun, nil, "delay=5ms")
 		socks := l.udp(t)
 		reach(t, socks)
 		const n = 2000
@@ -353,7 +353,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 // An end sees that the other one is down.
 func TestCarrier(t *testing.T) {
 	needTAP(t)
-	l := newLabWith(t, tunDevice, nil)
+	l := newLab(t, tunDevice, nil)
 	carrier := func() bool { _, c := l.state(t, 0); return c }
 	time.Sleep(carrierInterval + carrierInterval/2)
 	if !carrier() {
@@ -369,7 +369,7 @@ func TestCarrier(t *testing.T) {
 // What is sent to an end that is down is counted.
 func TestDown(t *testing.T) {
 	withBothEnds(t, func(t *testing.T, tun string) {
-		l := newLabWith(t, tun, nil, "delay=50ms")
+		l := newLab(t, tun, nil, "delay=50ms")
 		socks := l.udp(t)
 		reach(t, socks)
 		for range 10 {
@@ -387,7 +387,7 @@ func TestDown(t *testing.T) {
 // Frames that the engine has no time for are counted.
 func TestBrimful(t *testing.T) {
 	withBothEnds(t, func(t *testing.T, tun string) {
-		l := newLabWith(t, tun, nil)
+		l := newLab(t, tun, nil)
 		socks := l.udp(t)
 		reach(t, socks)
 		w := l.wire.(*wire)
@@ -418,7 +418,7 @@ func TestBrimful(t *testing.T) {
 // A wire's devices have what they were asked to have, and go with it.
 func TestDevices(t *testing.T) {
 	withBothEnds(t, func(t *testing.T, tun string) {
-		l := newLabWith(t, tun, nil, "mtu=9000")
+		l := newLab(t, tun, nil, "mtu=9000")
 		for i, n := range l.hosts {
 			h, err := n.Handle()
 			must(t, err)
@@ -454,7 +454,7 @@ func TestDevices(t *testing.T) {
 // What cannot be made leaves nothing behind.
 func TestErrors(t *testing.T) {
 	withBothEnds(t, func(t *testing.T, tun string) {
-		l := newLabWith(t, tun, nil)
+		l := newLab(t, tun, nil)
 		other := newHost(t)
 		files := map[string]string{"bad": "1\nx\n"}
 		for _, c := range []struct {
@@ -500,7 +500,7 @@ func TestErrors(t *testing.T) {
 
 // A file that is asked for as a trace, a filter and their effect.
 func TestTraceAndFilter(t *testing.T) {
-	l := newLabWith(t, tunDevice, nil, "drop_if=udp port 5000 and udp[8] = 7")
+	l := newLab(t, tunDevice, nil, "drop_if=udp port 5000 and udp[8] = 7")
 	socks := l.udp(t)
 	reach(t, socks)
 	for _, first := range []byte{7, 8, 7, 9} {
@@ -535,7 +535,7 @@ func (s stuck) Write(b []byte) (int, error) {
 func TestRecordStuck(t *testing.T) {
 	needTAP(t)
 	w := stuck(make(chan struct{}))
-	l := newLabWith(t, tunDevice, w, "record=file")
+	l := newLab(t, tunDevice, w, "record=file")
 	socks := l.udp(t)
 	reach(t, socks)
 	send(t, socks[1], recordRoom+10_000, 20)
