@@ -156,6 +156,9 @@ func (l *live) shell(c *call, name, line string) (out string, status int, err er
 	w := &output{}
 	err = l.do(c, func() (err error) {
 		status, err = l.client.Shell(c.ctx(), api.ShellRequest{Node: place, Command: line}, nil, w, nil, nil)
+		if err == nil {
+			err = c.ctx().Err() // the command was killed
+		}
 		return err
 	})
 	return w.String(), status, err
