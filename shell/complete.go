@@ -30,7 +30,7 @@ func (e *editor) tab(b *prompt.Buffer) {
 		return
 	case 1:
 		rest := strings.TrimPrefix(found[0], word)
-		if !strings.HasSuffix(rest, "(") { // of a function, whose values come next
+		if first, _ := cutWord(d.TextBeforeCursor()); first != "py" && first != "px" { // where dots and brackets follow
 			rest += " "
 		}
 		b.InsertText(rest, false, true)
