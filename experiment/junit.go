@@ -80,7 +80,7 @@ func (r *Result) writeJUnit(w io.Writer) error {
 // a network that did not come up for one that passed.
 func (r *Result) junitSuite(t *TrialResult) junitSuite {
 	name := r.Name
-	if text := t.Arguments.Text(); text != "" && len(r.Sweep) > 0 {
+	if text := r.pointName(t.Arguments); text != "" {
 		name += ", " + text
 	}
 	if len(r.Trials) > 1 {

@@ -29,16 +29,13 @@ type mark struct {
 }
 
 // drawPlot draws series over time as SVG. Colours are classes of the report, so that they
-// suit paper and dark screens.
-func drawPlot(title string, unit Unit, series []Series, marks []mark) template.HTML {
-	end, top := 0.0, 0.0
+// suit paper and dark screens. end is where the axis of time ends, seconds.
+func drawPlot(title string, unit Unit, series []Series, marks []mark, end float64) template.HTML {
+	top := 0.0
 	for _, s := range series {
 		for _, p := range s.Points {
-			end, top = max(end, p.T), max(top, p.V)
+			top = max(top, p.V)
 		}
-	}
-	for _, m := range marks {
-		end = max(end, m.t)
 	}
 	if unit == Percent {
 		top = max(top, 1)
@@ -59,7 +56,7 @@ func drawPlot(title string, unit Unit, series []Series, marks []mark) template.H
 	}
 	for _, t := range xs {
 		if t <= xMax {
-			text(x(t), plotHeight-plotBottom+16, "middle", formatNumber(t)+" s")
+			text(x(t), plotHeight-plotBottom+16, "middle", strconv.FormatFloat(t, 'g', 6, 64)+" s")
 		}
 	}
 	for i, m := range marks {

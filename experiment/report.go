@@ -42,6 +42,7 @@ func (r *Result) writeReport(w io.Writer, picture template.HTML) error {
 	t, err := template.New("report").Funcs(template.FuncMap{
 		"seconds": seconds,
 		"percent": percent,
+		"point":   r.pointName,
 		"number":  formatNumber,
 		"joined":  func(list []string) string { return strings.Join(list, ", ") },
 		"swept":   func(a Axis) string { return strings.Join(a.Values, ", ") },
@@ -64,11 +65,20 @@ func (r *Result) view(t *TrialResult) trialView {
 	v := trialView{TrialResult: t, Title: "Checks and steps", Fold: len(r.Trials) > 1}
 	if len(r.Trials) > 1 {
 		v.Title = fmt.Sprintf("Trial %d", t.Trial)
-		if text := t.Arguments.Text(); text != "" {
+		if text := r.pointName(t.Arguments); text != "" {
 			v.Title += ": " + text
 		}
 	}
 	marks := changes(t)
+	end := 0.0
+	for _, m := range marks {
+		end = max(end, m.t)
+	}
+	for _, s := range t.Series {
+		for _, p := range s.Points {
+			end = max(end, p.T)
+		}
+	}
 	for _, kind := range []struct {
 		plot  Plot
 		title string
@@ -81,7 +91,7 @@ func (r *Result) view(t *TrialResult) trialView {
 			}
 		}
 		if len(series) > 0 {
-			v.Plots = append(v.Plots, figure{kind.title, drawPlot(kind.title, kind.unit, series, marks)})
+			v.Plots = append(v.Plots, figure{kind.title, drawPlot(kind.title, kind.unit, series, marks, end)})
 		}
 	}
 	return v

@@ -223,7 +223,7 @@ func TestPlots(t *testing.T) {
 			t.Errorf("steps to %v: %v", end, steps)
 		}
 	}
-	if svg := drawPlot("<x>", Rate, []Series{{"a", PlotRate, nil}}, nil); strings.Contains(string(svg), "NaN") || strings.Contains(string(svg), "<x>") {
+	if svg := drawPlot("<x>", Rate, []Series{{"a", PlotRate, nil}}, nil, 0); strings.Contains(string(svg), "NaN") || strings.Contains(string(svg), "<x>") {
 		t.Errorf("a plot of nothing: %s", svg)
 	}
 }

@@ -190,6 +190,9 @@ func fileName(text string) string {
 		}
 		return '-'
 	}, text)
+	for strings.Contains(name, "--") {
+		name = strings.ReplaceAll(name, "--", "-")
+	}
 	name = strings.Trim(name, "-.")
 	if len(name) > 100 {
 		name = strings.ToValidUTF8(name[:100], "")

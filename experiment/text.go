@@ -108,7 +108,7 @@ func (r *Result) WriteText(w io.Writer, failures bool) error {
 	if len(r.Trials) > 1 {
 		t := tabwriter.NewWriter(&sb, 0, 0, 2, ' ', 0)
 		for _, p := range r.Summary {
-			head := p.Arguments.Text()
+			head := r.pointName(p.Arguments)
 			if head == "" {
 				head = "all trials"
 			}
@@ -119,7 +119,7 @@ func (r *Result) WriteText(w io.Writer, failures bool) error {
 		}
 		t.Flush()
 	}
-	fmt.Fprintf(&sb, "%s: %s; %s\n", r.Status, r.Totals.Text(), r.Fidelity.Text())
+	fmt.Fprintf(&sb, "%s: %s; %s\n", r.Status, strings.Replace(r.Totals.Text(), " passed", "", 1), r.Fidelity.Text())
 	if r.Message != "" && r.Status != Passed {
 		fmt.Fprintf(&sb, "%s\n", r.Message)
 	}
@@ -128,6 +128,15 @@ func (r *Result) WriteText(w io.Writer, failures bool) error {
 	}
 	_, err := io.WriteString(w, printableLines(sb.String()))
 	return err
+}
+
+// pointName says which point of the sweep arguments are, "" if nothing is swept over.
+func (r *Result) pointName(a Arguments) string {
+	swept := Arguments{}
+	for _, axis := range r.Sweep {
+		swept[axis.Parameter] = a[axis.Parameter]
+	}
+	return swept.Text()
 }
 
 // printableLines is printable for several lines.
