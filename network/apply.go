@@ -96,7 +96,10 @@ func (a *application) run(ctx context.Context) error {
 	if err := a.changeAll(ctx); err != nil {
 		return err
 	}
-	return a.removeControllers()
+	if err := a.removeControllers(); err != nil {
+		return err
+	}
+	return a.runNew(ctx)
 }
 
 // edited changes the plan, of nodes and links that are as the plan says then.
@@ -431,5 +434,27 @@ func (a *application) removeControllers() error {
 		}
 		a.nodeDone(KindNodeRemoved, c.Name, "removed controller")
 	}
+	return nil
+}
+
+// runNew runs the commands that are new, one after another; those of a later time then.
+func (a *application) runNew(ctx context.Context) error {
+	start := time.Now()
+	later, stop := context.WithCancel(context.WithoutCancel(ctx))
+	for _, c := range a.diff.Run {
+		if c.At > 0 {
+			go a.runLater(later, c, start)
+			continue
+		}
+		if err := a.runCommand(ctx, c); err != nil {
+			stop()
+			return err
+		}
+		a.done(Event{Kind: KindNote, Node: c.Node, Message: "ran " + shorten(c.Command)})
+	}
+	go func() {
+		<-a.ended
+		stop()
+	}()
 	return nil
 }

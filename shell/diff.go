@@ -60,6 +60,9 @@ func WriteDiff(w io.Writer, d *topo.Diff) {
 		},
 		anew: "what is under way is lost",
 	})
+	for _, c := range d.Run {
+		line("+", "run on "+c.Node, []string{c.Command}, "")
+	}
 	var parts []string
 	for _, c := range [][2]string{{"+", "to add"}, {"~", "to change"}, {"!", "to make anew"}, {"-", "to remove"}} {
 		if n := counts[c[0]]; n > 0 {

@@ -19,6 +19,9 @@ type Diff struct {
 	Switches    Changes[PlannedSwitch]     `json:"switches,omitzero"`
 	Controllers Changes[PlannedController] `json:"controllers,omitzero"`
 	Links       Changes[PlannedLink]       `json:"links,omitzero"`
+	// Run are the commands to run then: those that were not in the plan, and those of nodes that
+	// are new. Commands that are no longer there are not undone.
+	Run []Command `json:"run,omitempty"`
 	// Plan is the network as it will be.
 	Plan *Plan `json:"-"`
 }
@@ -42,7 +45,7 @@ type Change[T any] struct {
 
 // IsEmpty reports whether there is nothing to do.
 func (d *Diff) IsEmpty() bool {
-	return d.Hosts.count()+d.Switches.count()+d.Controllers.count()+d.Links.count() == 0
+	return d.Hosts.count()+d.Switches.count()+d.Controllers.count()+d.Links.count()+len(d.Run) == 0
 }
 
 func (c Changes[T]) count() int {
@@ -71,7 +74,7 @@ func (p *Plan) Diff(s Spec) (*Diff, error) {
 	if err := sameAddressing(p.Addressing, want.Addressing); err != nil {
 		return nil, err
 	}
-	want.Name = p.Name
+	want.Name, want.Trusted = p.Name, p.Trusted
 	m.number(want)
 	return m.compare(want)
 }
@@ -287,6 +290,18 @@ func (m *matcher) compare(want *Plan) (*Diff, error) {
 		gone[h.To.Name] = true
 	}
 	m.compareLinks(d, gone)
+	fresh := gone
+	for _, s := range d.Switches.Add {
+		fresh[s.Name] = true
+	}
+	for _, h := range d.Hosts.Add {
+		fresh[h.Name] = true
+	}
+	for _, c := range want.Commands {
+		if fresh[c.Node] || !slices.Contains(is.Commands, c) {
+			d.Run = append(d.Run, c)
+		}
+	}
 	return d, nil
 }
 
