@@ -22,9 +22,10 @@ import (
 func arrows() map[string][]string {
 	bottom := []string{"topo", "internal/"}
 	return map[string][]string{
-		"cmd/weft": {"session", "experiment", "script", "shell", "api", "network", "capture", "conversation", "topo", "topo/netfile", "internal/doctor", "internal/sandbox"},
+		"cmd/weft": {"session", "graph", "experiment", "script", "shell", "api", "network", "capture", "conversation", "topo", "topo/netfile", "internal/doctor", "internal/sandbox"},
 		// Builds networks, acts on them, checks and reports.
-		"experiment":     {"api", "network", "capture", "conversation", "control", "control/openflow", "topo", "topo/", "internal/"},
+		"experiment":     {"graph", "api", "network", "capture", "conversation", "control", "control/openflow", "topo", "topo/", "internal/"},
+		"graph":          {"topo"},
 		"session":        {"shell", "api", "network", "capture", "conversation", "topo", "internal/sandbox"},
 		"shell":          {"script", "api", "network", "capture", "conversation", "topo"},
 		"script":         {"experiment", "api", "network", "topo"},

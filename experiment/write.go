@@ -8,6 +8,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
+
+	"weft/graph"
 )
 
 // write writes the results: all that can be, whatever fails.
@@ -28,7 +31,19 @@ func (r *runner) write() error {
 }
 
 // picture draws the topology of the first network that came up.
-func (r *runner) picture() template.HTML { return "" }
+func (r *runner) picture() template.HTML {
+	for _, t := range r.result.Trials {
+		if t.Plan == nil {
+			continue
+		}
+		var b strings.Builder
+		if err := (graph.Graph{Plan: t.Plan}).Write(&b, graph.FormatSVG); err != nil {
+			return template.HTML(template.HTMLEscapeString(err.Error()))
+		}
+		return template.HTML(b.String()) // with all names escaped
+	}
+	return ""
+}
 
 // writeFile writes a new file.
 func writeFile(path string, write func(io.Writer) error) error {

@@ -32,6 +32,7 @@ func (p *program) subcommands() map[string]func() *cobra.Command {
 		"events":    p.eventsCommand,
 		"exec":      p.execCommand,
 		"extcap":    p.extcapCommand,
+		"graph":     p.graphCommand,
 		"inspect":   p.inspectCommand,
 		"logs":      p.logsCommand,
 		"ls":        p.listCommand,
