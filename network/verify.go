@@ -221,14 +221,31 @@ func (n *Network) timingNoise(ctx context.Context) (time.Duration, error) {
 	}
 	defer h.LinkDel(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: firstIndex}})
 	device := func(name string) probe.Device { return probe.Device{Name: name, Device: name, Do: space.Do} }
-	// A frame every 2 ms, as links are measured.
+	// The kernel takes up to a second to notice that the pair is up. Then a frame every 2 ms, as
+	// links are measured.
+	for deadline := time.Now().Add(noiseTimeout); ; {
+		one, err := probe.Frames(ctx, device("a"), device("b"), probe.FrameTrain{
+			Count: 1, Size: probe.MinFrame, Rate: 1e6, Wait: 50 * time.Millisecond})
+		if err != nil {
+			return 0, err
+		}
+		if len(one.Arrivals) == 1 {
+			break
+		}
+		if time.Now().After(deadline) {
+			return 0, fmt.Errorf("no frame has crossed a veth pair within %v", noiseTimeout)
+		}
+	}
 	r, err := probe.Frames(ctx, device("a"), device("b"), probe.FrameTrain{
 		Count: 50, Size: probe.MinFrame, Rate: probe.MinFrame * 8 * 500, Wait: time.Second})
 	if err != nil {
 		return 0, err
 	}
 	if len(r.Arrivals) == 0 {
-		return 0, errors.New("no frame crosses a veth pair here")
+		return 0, errors.New("no frame crosses a veth pair here any more")
 	}
 	return quantile(delays(r), 0.9), nil
 }
+
+// noiseTimeout bounds the wait for a new veth pair.
+const noiseTimeout = 5 * time.Second

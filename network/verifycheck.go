@@ -27,6 +27,8 @@ const (
 	rateFrames  = 12        // at least
 	rateMost    = 1_000_000 // at most
 	oversupply  = 1.2       // of the rate
+	rateDebt    = 50 * time.Millisecond
+	shareDebt   = 2 * time.Millisecond
 	// z is how many standard deviations a share may be off: one time in 1,000 by chance.
 	z = 3.3
 )
@@ -176,7 +178,7 @@ func shareTrain(i topo.Impairment) (probe.FrameTrain, bool) {
 	}
 	return probe.FrameTrain{
 		Count: max(20, int(perSecond*shareTime.Seconds())), Size: shareSize,
-		Rate: perSecond * 8 * shareSize, Wait: patience(i, shareSize),
+		Rate: perSecond * 8 * shareSize, Debt: shareDebt, Wait: patience(i, shareSize),
 	}, true
 }
 
@@ -272,7 +274,7 @@ func rateTrain(i topo.Impairment, mtu int) (t probe.FrameTrain, why string) {
 	case passes < 0.2:
 		return t, "too few frames get as far"
 	}
-	t = probe.FrameTrain{Size: size, Rate: oversupply * rate / passes, Wait: patience(i, size)}
+	t = probe.FrameTrain{Size: size, Rate: oversupply * rate / passes, Debt: rateDebt, Wait: patience(i, size)}
 	t.Count = int(min(rateMost, t.Rate*long.Seconds()/8/float64(size)+float64(i.Burst)/float64(size)))
 	return t, ""
 }

@@ -32,6 +32,9 @@ type FrameTrain struct {
 	Size  int // of a frame with its Ethernet header, bytes; at least MinFrame
 	// Rate is how fast, in bit/s of frames.
 	Rate float64
+	// Debt is how far a sender that was held up may fall behind before it gives up what it
+	// missed, rather than sending it all at once.
+	Debt time.Duration
 	// Wait is how long, after the last was sent, none arrives until no more are waited for.
 	Wait time.Duration
 }
@@ -207,12 +210,8 @@ type frameSender struct {
 	took  time.Duration
 }
 
-// frameDebt is how far a sender that was held up may fall behind before it gives up what it
-// missed: a train has no bursts.
-const frameDebt = 2 * time.Millisecond
-
-// send sends frame n at n/rate, those that are due together with one call. What a full queue
-// of the device refuses was not sent.
+// send sends frame n at n/rate, those that are due together with one call. A frame that the
+// device does not take, since its queue is full or a filter drops it, is lost on the way.
 func (s *frameSender) send(ctx context.Context, fd int) error {
 	t := s.train
 	gap := time.Duration(float64(t.Size) * 8 / t.Rate * float64(time.Second))
@@ -228,8 +227,8 @@ func (s *frameSender) send(ctx context.Context, fd int) error {
 			sleep(wait)
 			continue
 		}
-		if late := now.Sub(next); late > frameDebt {
-			next = now.Add(-frameDebt)
+		if late := now.Sub(next); late > t.Debt {
+			next = now.Add(-t.Debt)
 		}
 		due := 1
 		if gap > 0 {
@@ -244,7 +243,7 @@ func (s *frameSender) send(ctx context.Context, fd int) error {
 		n, err := b.send(fd, due)
 		switch {
 		case errors.Is(err, unix.ENOBUFS):
-			sleep(100 * time.Microsecond)
+			n = 1
 		case err != nil:
 			return fmt.Errorf("send: %w", err)
 		}

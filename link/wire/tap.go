@@ -7,6 +7,7 @@ import (
 	"net"
 	"unsafe"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"weft/link"
@@ -88,7 +89,12 @@ func (e *end) makeTAP(tun string, mtu int) error {
 	if _, err := request(e.Device, unix.SIOCSIFMTU, func(r *unix.Ifreq) { r.SetUint32(uint32(mtu)) }); err != nil {
 		return fmt.Errorf("MTU %d: %w", mtu, err)
 	}
-	if _, err := request(e.Device, unix.SIOCSIFTXQLEN, func(r *unix.Ifreq) { r.SetUint32(queueLength) }); err != nil {
+	// Not by SIOCSIFTXQLEN, which the root of a user namespace may not.
+	device, err := netlink.LinkByName(e.Device)
+	if err == nil {
+		err = netlink.LinkSetTxQLen(device, queueLength)
+	}
+	if err != nil {
 		return fmt.Errorf("queue: %w", err)
 	}
 	if e.Net == nil {
