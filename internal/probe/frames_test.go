@@ -11,6 +11,19 @@ func TestFrames(t *testing.T) {
 	cable := newCable(t)
 	host := Device{"h1-eth0", "eth0", cable[0].Do}
 	port := Device{"h2-eth0", "eth0", cable[1].Do}
+	// The kernel takes a while to notice that the cable is there.
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		r, err := Frames(context.Background(), host, port, FrameTrain{Count: 1, Size: 60, Rate: 1e6, Wait: 50 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(r.Arrivals) == 1 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("no frame arrives")
+		}
+	}
 	for _, ends := range [][2]Device{{host, port}, {port, host}} {
 		r, err := Frames(context.Background(), ends[0], ends[1], FrameTrain{Count: 500, Size: 200, Rate: 20e6, Wait: 5 * time.Second})
 		if err != nil {
