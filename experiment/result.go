@@ -8,9 +8,9 @@ import (
 	"weft/topo"
 )
 
-// Schema is the version of the format of result.json. It is raised when a field changes its
+// ResultSchema is the version of the format of result.json. It is raised when a field changes its
 // meaning or goes; new fields may come without that.
-const Schema = 1
+const ResultSchema = 1
 
 // A Status is what became of a step or a trial.
 type Status string

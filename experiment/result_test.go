@@ -38,7 +38,7 @@ func sample() *Result {
 	failed := StepResult{Name: "reach <all>", Kind: "reach", Check: true, Status: Failed, Points: 1, Message: "unreached is 1, expected 0", Position: "x.yaml:5:5"}
 	broken := StepResult{Name: "h1: \x01false", Kind: "exec", Status: Broken, Message: "no such node"}
 	skipped := StepResult{Name: "iperf h1 -> h2", Kind: "iperf", Check: true, Status: Skipped, Points: 1}
-	r := &Result{Schema: Schema, Name: "sample.net", Doc: "What it is <about>.", File: "x.yaml", Source: "steps: <none>\n", Status: Failed, Started: at, Seconds: 10, Seed: &seed,
+	r := &Result{Schema: ResultSchema, Name: "sample.net", Doc: "What it is <about>.", File: "x.yaml", Source: "steps: <none>\n", Status: Failed, Started: at, Seconds: 10, Seed: &seed,
 		Parameters: []Parameter{{"delay", "5ms", ""}}, Sweep: []Axis{{"delay", []string{"1ms", "5ms"}}},
 		Versions: Versions{Weft: "1", Kernel: "6", OVS: "3", Machine: "amd64"}, Trials: []*TrialResult{
 			trial(1, 1, "1ms", 10*time.Millisecond), trial(1, 2, "1ms", 20*time.Millisecond, failed),

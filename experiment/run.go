@@ -137,7 +137,7 @@ func newRunner(c Config, jobs []job) *runner {
 	}
 	r := &runner{Config: c, start: time.Now(), alone: len(jobs) == 1}
 	r.result = &Result{
-		Schema: Schema, Name: e.Name, Doc: e.Doc, File: e.File, Source: e.Source, Started: r.start, Seed: e.Seed, Strict: c.Strict,
+		Schema: ResultSchema, Name: e.Name, Doc: e.Doc, File: e.File, Source: e.Source, Started: r.start, Seed: e.Seed, Strict: c.Strict,
 		Parameters: append([]Parameter{}, e.Parameters...), Sweep: append([]Axis{}, e.Sweep...), Trials: []*TrialResult{},
 		Fidelity: worst(nil), Versions: versions(c.Version),
 	}
