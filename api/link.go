@@ -63,9 +63,9 @@ func (s *Server) linkRoutes() []route {
 		return n.ChangeLink(ctx, r.PathValue("a"), r.PathValue("b"), c)
 	}
 	return []route{
-		answer(s, "GET /v1/links", "Links with their counters: those named by link=, or all.", func(_ context.Context, n *network.Network, r *http.Request, _ none) ([]network.LinkState, error) {
+		answer(s, "GET /v1/links", "Links with their counters: all, or those that are named.", func(_ context.Context, n *network.Network, r *http.Request, _ none) ([]network.LinkState, error) {
 			return n.Links(r.URL.Query()["link"])
-		}),
+		}).with(parameter{"link", "a name of links: A-B, an interface, or an ID; may be repeated", typeOf[[]string]()}),
 		answer(s, "PATCH /v1/links/{a}", "Change the links that a name stands for: A-B, an interface, or an ID.", change),
 		answer(s, "PATCH /v1/links/{a}/{b}", "Change the links between two nodes.", change),
 		answer(s, "POST /v1/links/verify", "Measure whether links do what was asked of them.", func(ctx context.Context, n *network.Network, _ *http.Request, r network.VerifyRequest) ([]network.LinkCheck, error) {

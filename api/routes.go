@@ -91,7 +91,8 @@ func (s *Server) useRoutes() []route {
 		answer(s, "GET /v1/switches/{name}/flows", "The flow table of a switch.", func(ctx context.Context, n *network.Network, r *http.Request, _ none) ([]network.Flow, error) {
 			return n.Flows(ctx, r.PathValue("name"))
 		}),
-		{pattern: "GET /v1/timing", doc: "Watch how well the machine keeps its time, a sample every interval= (1s).", response: typeOf[network.Timing](), lines: true, serve: s.timing},
+		{pattern: "GET /v1/timing", doc: "Watch how well the machine keeps its time.", response: typeOf[network.Timing](), lines: true, serve: s.timing,
+			query: []parameter{{"interval", "between samples, as Go writes it (1s)", typeOf[string]()}}},
 		answer(s, "GET /v1/drops", "Frames that were lost where none should be.", func(ctx context.Context, n *network.Network, _ *http.Request, _ none) ([]network.Drop, error) {
 			return n.Drops(ctx)
 		}),
@@ -177,6 +178,12 @@ func answer[Q, A any](s *Server, pattern, doc string, f func(context.Context, *n
 		w.Header().Set("Content-Type", "application/json")
 		json.NewEncoder(w).Encode(v)
 	}}
+}
+
+// with returns the route with parameters after its path.
+func (r route) with(query ...parameter) route {
+	r.query = query
+	return r
 }
 
 // errRequest is matched by errors of requests that are malformed.

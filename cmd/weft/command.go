@@ -21,6 +21,7 @@ import (
 // it, by name.
 func (p *program) subcommands() map[string]func() *cobra.Command {
 	return map[string]func() *cobra.Command{
+		"api":       p.apiCommand,
 		"apply":     p.applyCommand,
 		"attach":    p.attachCommand,
 		"capture":   p.captureCommand,
