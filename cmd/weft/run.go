@@ -45,9 +45,9 @@ func (p *program) runCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run FILE [NAME=VALUE...]",
 		Short: "Carry out an experiment: build a network, act on it, check, report, and take it down",
-		Long: "FILE says what to build, to do and to check (YAML, or Starlark in a .star); weft schema\n" +
-			"experiment describes it. NAME=VALUE sets parameters of the file. Results go to a new\n" +
-			"directory: result.json, junit.xml, report.html, captures, and logs of all programs.\n\n" +
+		Long: "FILE says what to build, to do and to check (YAML, or Starlark in a .star). NAME=VALUE sets\n" +
+			"parameters of the file. Results go to a new directory: result.json, junit.xml,\n" +
+			"report.html, captures, and logs of all programs.\n\n" +
 			"The exit status is 0 if all checks passed, 1 if some failed, 2 if the command line or the\n" +
 			"file is wrong, 3 if the experiment could not be carried out.\n",
 		Example: "weft run ring.yaml\n" +
