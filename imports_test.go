@@ -30,7 +30,7 @@ func arrows() map[string][]string {
 		"shell":          {"script", "api", "network", "capture", "conversation", "topo"},
 		"script":         {"experiment", "api", "network", "topo"},
 		"api":            {"network", "node", "capture", "conversation", "topo"},
-		"network":        {"node", "link", "link/wire", "link/netem", "control", "capture", "conversation", "dpdkhost", "topo", "internal/"},
+		"network":        {"node", "link", "link/parquet", "link/wire", "link/netem", "control", "capture", "conversation", "dpdkhost", "topo", "internal/"},
 		"node":           bottom, // not link: network joins them
 		"link":           bottom, // not node
 		"link/wire":      {"link", "link/record", "link/wire/lane", "topo", "internal/"},
@@ -38,6 +38,7 @@ func arrows() map[string][]string {
 		"link/linktest":  {"link", "topo", "internal/"},
 		"link/wire/lane": {"link", "link/record", "topo"},
 		"link/record":    nil,
+		"link/parquet":   {"link/record"},
 		"control":        bottom,
 		// What control relays, as values and text.
 		"control/openflow": {"control", "internal/"},

@@ -35,6 +35,27 @@ func fates() []string {
 // String returns the name of the fate in files.
 func (f Fate) String() string { return fates()[f] }
 
+// ParseFate returns the fate of a name.
+func ParseFate(name string) (Fate, error) {
+	if i := slices.Index(fates(), name); i >= 0 {
+		return Fate(i), nil
+	}
+	return 0, fmt.Errorf("%q is not one of %s", name, strings.Join(fates(), ", "))
+}
+
+func ways() []string { return []string{"ab", "ba"} }
+
+// WayName returns the name of a direction in files.
+func WayName(way int) string { return ways()[way] }
+
+// ParseWay returns the direction of a name.
+func ParseWay(name string) (int, error) {
+	if i := slices.Index(ways(), name); i >= 0 {
+		return i, nil
+	}
+	return 0, fmt.Errorf("%q is not one of ab, ba", name)
+}
+
 // A Frame is what happened to a frame.
 type Frame struct {
 	Way    int    // 0 from A to B, 1 from B to A
@@ -160,7 +181,7 @@ func (d *Reader) Read() (Frame, error) {
 		return f, fmt.Errorf("line %d: %d fields; a record has %d", d.line, len(fields), columns)
 	}
 	p := parser{fields: fields}
-	f.Way = p.word("ab", "ba")
+	f.Way = p.word(ways()...)
 	f.Number = p.number(64)
 	f.Copy = p.word("0", "1") == 1
 	f.Bytes = int(p.number(31))
