@@ -22,7 +22,7 @@ import (
 func arrows() map[string][]string {
 	bottom := []string{"topo", "internal/"}
 	return map[string][]string{
-		"cmd/weft": {"session", "graph", "experiment", "script", "shell", "api", "network", "capture", "conversation", "topo", "topo/netfile", "internal/doctor", "internal/sandbox"},
+		"cmd/weft": {"session", "graph", "link/record", "link/parquet", "experiment", "script", "shell", "api", "network", "capture", "conversation", "topo", "topo/netfile", "internal/doctor", "internal/sandbox"},
 		// Builds networks, acts on them, checks and reports.
 		"experiment":     {"graph", "api", "network", "capture", "conversation", "control", "control/openflow", "topo", "topo/", "internal/"},
 		"graph":          {"topo"},
@@ -37,7 +37,7 @@ func arrows() map[string][]string {
 		"link/netem":     {"link", "topo", "internal/"},
 		"link/linktest":  {"link", "topo", "internal/"},
 		"link/wire/lane": {"link", "link/record", "topo"},
-		"link/record":    nil,
+		"link/record":    {"internal/"},
 		"link/parquet":   {"link/record"},
 		"control":        bottom,
 		// What control relays, as values and text.

@@ -15,6 +15,7 @@ import (
 	"weft/internal/ns"
 	"weft/link"
 	"weft/link/netem"
+	"weft/link/parquet"
 	"weft/link/wire"
 	"weft/topo"
 )
@@ -361,5 +362,14 @@ func (n *Network) openRecord(l topo.PlannedLink) (io.Writer, io.Closer, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("record: %w", err)
 	}
+	if filepath.Ext(l.Record) == ".parquet" {
+		w := parquet.NewWriter(f)
+		return w, bothClosers{w, f}, nil
+	}
 	return f, f, nil
 }
+
+// bothClosers closes one after the other.
+type bothClosers [2]io.Closer
+
+func (b bothClosers) Close() error { return errors.Join(b[0].Close(), b[1].Close()) }

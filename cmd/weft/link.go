@@ -13,10 +13,12 @@ func (p *program) linkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "link ACTION [NETWORK] [LINK...] [OPTION=VALUE...]",
 		Short: "Show or change what a running network's links do: rate, delay, loss, faults",
-		Long:  "Actions:\n" + shell.LinkActions(),
+		Long: "Actions:\n" + shell.LinkActions() +
+			"\nplot FILE [DRAWING.svg|DRAWING.png]: what became of the frames that record=FILE wrote down; needs no network",
 		Example: "weft link show\n" +
 			"weft link set lab s1-s2 delay=50ms jitter=5ms ab:loss=1\n" +
-			"weft link down 's1->s2'",
+			"weft link down 's1->s2'\n" +
+			"weft link plot frames.csv frames.svg",
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	f := cmd.Flags()
@@ -36,6 +38,9 @@ func (p *program) linkCommand() *cobra.Command {
 		action := "show"
 		if len(args) > 0 {
 			action, args = args[0], args[1:]
+		}
+		if action == "plot" {
+			return p.plotLink(args, *asJSON)
 		}
 		client, _, args, err := dialNetwork(args, 0)
 		if err != nil {

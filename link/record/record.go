@@ -1,5 +1,5 @@
 // Package record is what became of each frame on a link: written while it happens, and read
-// back to look at. It imports nothing of weft.
+// back to look at. It may import internal/canvas.
 package record
 
 import (
