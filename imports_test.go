@@ -52,7 +52,7 @@ func arrows() map[string][]string {
 		"bench":         nil,
 		"bench/capture": nil,
 		// The same loads on bare drivers, without a network around them.
-		"bench/link": {"link", "link/wire", "topo", "internal/"},
+		"bench/link": {"link", "link/wire", "link/netem", "topo", "internal/"},
 		"e2e":        nil,
 		".":          nil,
 	}

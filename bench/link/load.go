@@ -44,6 +44,7 @@ type loadConfig struct {
 	rate     float64 // datagrams a second; 0 for as many as can be
 	count    int
 	delays   bool
+	idle     time.Duration // after which the receiver has all
 	cc       string
 }
 
@@ -58,6 +59,7 @@ func runLoad(args []string) error {
 	flags.Float64Var(&c.rate, "rate", 0, "datagrams a second")
 	flags.IntVar(&c.count, "count", 0, "datagrams")
 	flags.BoolVar(&c.delays, "delays", false, "report delays")
+	flags.DurationVar(&c.idle, "idle", time.Hour, "end when nothing has come for so long")
 	flags.StringVar(&c.cc, "cc", "cubic", "congestion control")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
@@ -256,6 +258,9 @@ func udpSink(c loadConfig) (Received, error) {
 		}
 		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&msgs)), batchSize, unix.MSG_WAITFORONE, 0, 0)
 		if errors.Is(errno, unix.EAGAIN) || errors.Is(errno, unix.EINTR) {
+			if !last.IsZero() && time.Since(last) > c.idle {
+				break
+			}
 			continue
 		}
 		if errno != 0 {

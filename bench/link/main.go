@@ -1,4 +1,5 @@
-// Command link measures links: wire beside a bare veth pair.
+// Command link measures links: wire beside a bare veth pair, and how near links come to what is
+// asked of them: go run ./bench/link accuracy [netem,wire [PART OF A ROW]]. It needs a network namespace of its own.
 package main
 
 import (
@@ -6,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -18,6 +20,14 @@ func main() {
 		return
 	}
 	ctx := context.Background()
+	if len(os.Args) > 1 && os.Args[1] == "accuracy" {
+		args := append(os.Args[2:], "netem,wire", "")
+		if len(os.Args) == 3 {
+			args[1] = ""
+		}
+		check(accuracy(ctx, os.Stdout, strings.Split(args[0], ","), args[1]))
+		return
+	}
 	driver, what := os.Args[1], os.Args[2]
 	p, err := newPair(driver, os.Args[3:]...)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"weft/internal/ns"
 	"weft/link"
+	"weft/link/netem"
 	"weft/link/wire"
 	"weft/topo"
 )
@@ -24,7 +25,8 @@ import (
 // A bench is two hosts with a link between them.
 type pair struct {
 	hosts  [2]*ns.Net
-	engine *wire.Engine // nil with veth
+	engine *wire.Engine  // nil with veth and netem
+	netem  *netem.Driver // likewise
 	link   link.Shaper
 }
 
@@ -50,7 +52,8 @@ func newPair(driver string, options ...string) (*pair, error) {
 		return nil, err
 	}
 	var err error
-	if driver == "veth" {
+	switch driver {
+	case "veth":
 		h, err := netlink.NewHandle()
 		if err != nil {
 			return nil, err
@@ -59,7 +62,19 @@ func newPair(driver string, options ...string) (*pair, error) {
 		if err := link.Veth(h, ends[0], ends[1], 0, 1500); err != nil {
 			return nil, err
 		}
-	} else {
+	case "netem":
+		home, err := ns.Current()
+		if err != nil {
+			return nil, err
+		}
+		defer home.Close()
+		if p.netem, err = netem.New(home, 1<<20); err != nil {
+			return nil, err
+		}
+		if p.link, err = p.netem.Add(c); err != nil {
+			return nil, err
+		}
+	default:
 		if p.engine, err = wire.NewEngine(slog.Default()); err != nil {
 			return nil, err
 		}
@@ -99,6 +114,10 @@ func newPair(driver string, options ...string) (*pair, error) {
 func (p *pair) close() {
 	if p.engine != nil {
 		p.engine.Close()
+	}
+	if p.netem != nil {
+		p.link.Close()
+		p.netem.Close()
 	}
 	for _, n := range p.hosts {
 		n.Close()

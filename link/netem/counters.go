@@ -74,8 +74,23 @@ func (l *netemLink) countWay(i int) (c link.Counters, err error) {
 	c.Lost += w.past.lost
 	c.NoMemory += w.past.noMemory
 	c.Delivered, c.DeliveredBytes, c.InFlight = wait.packets, wait.bytes, wait.queued
+	w.is.unqueue(&c, wait)
 	w.past.derive(&c, entered)
 	return c, nil
+}
+
+// unqueue counts those of the frames in wait as queued that are more than can be in flight.
+func (s stages) unqueue(c *link.Counters, wait stats) {
+	if s.early == 0 || wait.queued == 0 {
+		return
+	}
+	room := float64(s.rate.tbf.rate) * s.wait.delay.Seconds()
+	bytes := min(float64(s.early), float64(wait.queuedBytes)-room)
+	if bytes <= 0 {
+		return
+	}
+	frames := uint64(float64(wait.queued) * bytes / float64(wait.queuedBytes))
+	c.Queued, c.QueuedBytes, c.InFlight = c.Queued+frames, c.QueuedBytes+uint64(bytes), c.InFlight-frames
 }
 
 // shapes are those that may have frames in them.

@@ -22,9 +22,10 @@
 //   - CoDel and FQ-CoDel count their queue in frames: bytes and time become as many frames of
 //     the MTU;
 //   - rates are in whole bytes a second: up to 7 bit/s are cut off;
-//   - to make good for timers that are late, the queue lets frames go 2 ms before it is their turn,
-//     half of them at most; netem holds them until then. With a jitter or a burst it does not, and
-//     as much more passes at once.
+//   - half of a droptail queue in bytes or time is in netem, which sends a frame when the rate has
+//     carried those before it, exactly, however late its timers are. A change of the rate is for
+//     the other half. With a queue in frames, RED, CoDel, a jitter or a burst, TBF alone has the
+//     queue: what 1 ms carries passes at once besides the burst, to make good for late timers.
 //
 // What needs a seed, a record, a trace, numbers of frames or a filter is for package wire. So are
 // loss in bursts together with duplication, a jitter above 2.1 s, and whatever this kernel was made

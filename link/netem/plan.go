@@ -15,7 +15,9 @@ import (
 type stages struct {
 	fate netem
 	rate *rate // nil: no limit
-	wait netem
+	// early is what of the queue is in wait, bytes.
+	early uint64
+	wait  netem
 	// segments bounds the frames that one of the kernel's may stand for when it is sent.
 	segments int
 	// linear says that frames are to be sent in one piece of memory: netem corrupts only the
@@ -39,9 +41,9 @@ func (r *rate) replaces(next *rate) bool {
 }
 
 const (
-	// slack is how late timers may be without loss to the rate: so much more may TBF let pass at
-	// once. Processors that are shared are late by milliseconds.
-	slack = 2 * time.Millisecond
+	// slack is how late timers may be without loss to the rate, where netem does not part the
+	// frames: so much more may TBF let pass at once.
+	slack = time.Millisecond
 	// gsoTime bounds the frames that one of the kernel's may stand for, by the time at the rate.
 	gsoTime = 100 * time.Microsecond
 	// vlanTags is what two tags (IEEE 802.1ad) add to a frame, bytes.
@@ -69,6 +71,7 @@ func unsupported(format string, args ...any) error {
 func plan(i topo.Impairment, mtu int) (stages, error) {
 	s := stages{segments: allSegments}
 	err := errors.Join(s.setFate(i), s.setRate(i, mtu), s.setWait(i))
+	s.wait.limit = uint32(min(maxLimit, uint64(s.wait.limit)+s.early/minFrame))
 	if err != nil {
 		return s, lineError{err}
 	}
@@ -179,14 +182,17 @@ func (s *stages) setRate(i topo.Impairment, mtu int) error {
 	extra := float64(bytes) * slack.Seconds()
 	r := &rate{leaf: leaf}
 	if f, ok := leaf.(fifo); ok {
-		unit := 1.0
-		if f.frames {
-			unit = float64(frame)
-		}
-		// The part of the queue that has passed TBF, and waits in netem for its turn.
-		extra = min(extra, float64(f.limit)*unit/2)
-		if parted(i) {
-			f.limit -= uint32(extra / unit)
+		switch {
+		case f.frames:
+			extra = min(extra, float64(f.limit)/2*float64(frame))
+			f.limit -= uint32(extra / float64(frame))
+		case parted(i):
+			// Half of the queue waits in netem. TBF lets it go by tokens that come as fast as netem
+			// sends: together they are full when one queue would be. But netem works off what is
+			// due however late it is called, and TBF may be late by as long as that half takes.
+			s.early = uint64(f.limit / 2)
+			f.limit -= f.limit / 2
+			extra = float64(s.early)
 		}
 		r.leaf, r.tbf.limit = f, f.limit
 	}

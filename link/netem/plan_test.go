@@ -37,21 +37,20 @@ func TestPlanRate(t *testing.T) {
 		queue   qdisc
 		parted  bool
 	}{
-		// A frame, its tags and 2 ms at the rate.
-		{"bw=1kbit", 125, 1522, fifo{limit: 20 * 1514}, true},
-		{"bw=100", 12_500_000, 1522 + 25_000, fifo{limit: 1_250_000 - 25_000}, true},
-		{"bw=100 delay=100ms", 12_500_000, 1522 + 25_000, fifo{limit: 2_500_000 - 25_000}, true},
-		{"bw=40gbit", 5_000_000_000, 1522 + 10_000_000, fifo{limit: 490_000_000}, true},
-		{"bw=100 queue=100", 12_500_000, 1522 + 25_000, fifo{frames: true, limit: 100 - 16}, true},
-		// No more than half of the queue.
+		// A frame, its tags, and half of a queue in bytes; what 1 ms carries of others.
+		{"bw=1kbit", 125, 1522 + 15140, fifo{limit: 15140}, true},
+		{"bw=100", 12_500_000, 1522 + 625_000, fifo{limit: 625_000}, true},
+		{"bw=100 delay=100ms", 12_500_000, 1522 + 1_250_000, fifo{limit: 1_250_000}, true},
+		{"bw=40gbit", 5_000_000_000, 1522 + 250_000_000, fifo{limit: 250_000_000}, true},
+		{"bw=100 queue=100", 12_500_000, 1522 + 12_500, fifo{frames: true, limit: 100 - 8}, true},
 		{"bw=100 queue=10", 12_500_000, 1522 + 5*1514, fifo{frames: true, limit: 5}, true},
 		{"bw=100 queue=1", 12_500_000, 1522 + 757, fifo{frames: true, limit: 1}, true},
 		// Frames that go at once have left the queue.
-		{"bw=100 burst=64kB", 12_500_000, 64_000 + 25_000, fifo{limit: 1_250_000}, false},
-		{"bw=100 delay=5ms jitter=1ms", 12_500_000, 1522 + 25_000, fifo{limit: 1_250_000}, false},
-		{"bw=8 aqm=codel queue=100", 1_000_000, 1522 + 2000, codel{limit: 100, target: 5 * time.Millisecond, interval: 100 * time.Millisecond, frame: 1514}, true},
-		{"bw=8 aqm=fq_codel queue=151400B ecn=1 aqm_target=1ms", 1_000_000, 1522 + 2000, codel{fair: true, limit: 100, target: time.Millisecond, interval: 100 * time.Millisecond, ecn: true, frame: 1514}, true},
-		{"bw=8 aqm=red queue=100kB", 1_000_000, 1522 + 2000, red{limit: 100_000, min: 25_000, max: 75_000, probability: 429496730, rate: 1_000_000, frame: redSmall}, true},
+		{"bw=100 burst=64kB", 12_500_000, 64_000 + 12_500, fifo{limit: 1_250_000}, false},
+		{"bw=100 delay=5ms jitter=1ms", 12_500_000, 1522 + 12_500, fifo{limit: 1_250_000}, false},
+		{"bw=8 aqm=codel queue=100", 1_000_000, 1522 + 1000, codel{limit: 100, target: 5 * time.Millisecond, interval: 100 * time.Millisecond, frame: 1514}, true},
+		{"bw=8 aqm=fq_codel queue=151400B ecn=1 aqm_target=1ms", 1_000_000, 1522 + 1000, codel{fair: true, limit: 100, target: time.Millisecond, interval: 100 * time.Millisecond, ecn: true, frame: 1514}, true},
+		{"bw=8 aqm=red queue=100kB", 1_000_000, 1522 + 1000, red{limit: 100_000, min: 25_000, max: 75_000, probability: 429496730, rate: 1_000_000, frame: redSmall}, true},
 	} {
 		s := planned(t, strings.Fields(c.options)...)
 		if s.rate.tbf.rate != c.rate || s.rate.tbf.burst != c.burst {
@@ -81,11 +80,11 @@ func TestPlanWait(t *testing.T) {
 	}
 	// What a rate can have in flight fits, as frames of the smallest size.
 	for options, want := range map[string]uint32{
-		"delay=1s bw=100":    minLimit + 12_500_000/60,
+		"delay=1s bw=100":    minLimit + 12_500_000/60 + 12_500_000/60, // and half of the queue of 2 s
 		"delay=1s":           minLimit + packetRate,
 		"delay=1h":           maxLimit,
-		"bw=1":               minLimit,
-		"delay=1s bw=40gbit": minLimit + packetRate,
+		"bw=1":               minLimit + 15140/60,
+		"delay=1s bw=40gbit": maxLimit,
 	} {
 		if got := planned(t, strings.Fields(options)...).wait.limit; got != want {
 			t.Errorf("%s: limit %d; want %d", options, got, want)
