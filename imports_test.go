@@ -22,7 +22,7 @@ import (
 func arrows() map[string][]string {
 	bottom := []string{"topo", "internal/"}
 	return map[string][]string{
-		"cmd/weft": {"session", "graph", "link/record", "link/parquet", "experiment", "script", "shell", "api", "network", "capture", "conversation", "topo", "topo/netfile", "internal/doctor", "internal/sandbox"},
+		"cmd/weft": {"session", "graph", "link/record", "link/parquet", "experiment", "script", "shell", "api", "network", "capture", "conversation", "topo", "topo/netfile", "topologies", "internal/doctor", "internal/sandbox"},
 		// Builds networks, acts on them, checks and reports.
 		"experiment":     {"graph", "api", "network", "capture", "conversation", "control", "control/openflow", "topo", "topo/", "internal/"},
 		"graph":          {"topo"},
@@ -46,6 +46,7 @@ func arrows() map[string][]string {
 		"capture":          {"control", "internal/"},
 		"topo":             nil,
 		"topo/netfile":     {"topo"},
+		"topologies":       nil,
 		// A tool of the tests.
 		"internal/vm/cmd/vm": {"internal/vm"},
 		// Outsiders use the program, not its packages.

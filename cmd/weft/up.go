@@ -1,21 +1,15 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
-	"weft/script"
 	"weft/session"
 	"weft/shell"
-	"weft/topo"
-	"weft/topo/netfile"
 )
 
 // upCommand is weft up.
@@ -109,41 +103,3 @@ func onlyName(network, given *pflag.FlagSet) error {
 	}
 	return nil
 }
-
-// topologyFiles lists the extensions of files that readTopology reads.
-func topologyFiles() []string { return append(netfile.Extensions(), "star") }
-
-// readTopology reads the network that a file describes; parameters are NAME=VALUE for a
-// script.
-func (p *program) readTopology(ctx context.Context, path string, parameters []string, allow bool) (topo.Spec, error) {
-	usage := func(err error) (topo.Spec, error) { return topo.Spec{}, &session.UsageError{Err: err} }
-	for _, word := range parameters {
-		if name, _, ok := strings.Cut(word, "="); !ok || name == "" {
-			return usage(fmt.Errorf("unexpected argument %q; parameters of %s are NAME=VALUE", word, path))
-		}
-	}
-	if filepath.Ext(path) != script.Extension && len(parameters) > 0 {
-		return usage(fmt.Errorf("%s takes no parameters, only scripts (%s) do; leave %s out", path, script.Extension, parameters[0]))
-	}
-	var spec topo.Spec
-	var err error
-	if filepath.Ext(path) == script.Extension {
-		spec, err = p.readScript(ctx, path, parameters, allow)
-	} else if spec, err = netfile.Read(ctx, path, netfile.Params{Outside: allow, Note: p.note}); err != nil {
-		err = &session.UsageError{Err: err}
-	}
-	if err != nil || allow {
-		return spec, err
-	}
-	plan, err := spec.Plan()
-	if err != nil {
-		return usage(err)
-	}
-	if err := errors.Join(plan.NeedsTrust()...); err != nil {
-		return usage(err)
-	}
-	return spec, nil
-}
-
-// note tells what people should know of what was read.
-func (p *program) note(text string) { fmt.Fprintln(p.err, text) }

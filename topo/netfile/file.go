@@ -15,6 +15,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -24,27 +25,52 @@ import (
 // MaxSize is the largest file that is read, in bytes.
 const MaxSize = 16 << 20
 
-// Extensions lists what the names of files end in that Read reads.
-func Extensions() []string { return []string{"yaml", "yml", "json"} }
-
 // Params say how to read a file.
 type Params struct {
 	// Outside lets the file name others that are not below its own directory.
 	Outside bool
+	// Topo chooses a topology of a Python file, with arguments: mytopo,3. Empty: the only one.
+	Topo string
 	// Note is told what people should know of what was read, such as parts of the file that
 	// have no meaning for weft; nil for nobody.
 	Note func(text string)
 }
 
 // Read reads the network in the file at path, which is valid (topo.Spec.Validate). What is
-// wrong with the file itself is an Errors.
+// wrong with the file itself is an Errors. The format is told from the end of the name:
+// Extensions lists them.
 func Read(ctx context.Context, path string, p Params) (topo.Spec, error) {
 	text, err := readAll(path)
 	if err != nil {
 		return topo.Spec{}, err
 	}
+	return Parse(ctx, path, text, p)
+}
+
+// Parse reads a network from the text of a file; files that it names are looked for beside it.
+func Parse(ctx context.Context, path string, text []byte, p Params) (topo.Spec, error) {
 	read := func(source string) ([]byte, error) { return readBeside(filepath.Dir(path), source, p.Outside) }
-	return readYAML(path, text, read)
+	name := strings.ToLower(path)
+	switch {
+	case hasSuffix(name, ".clab.yml", ".clab.yaml"):
+		return readContainerlab(path, text, p)
+	case hasSuffix(name, ".yaml", ".yml", ".json"):
+		return readYAML(path, text, read)
+	case hasSuffix(name, ".graphml", ".xml"):
+		return readGraphML(path, text, p)
+	case hasSuffix(name, ".mn"):
+		return readMiniEdit(path, text, p)
+	case hasSuffix(name, ".py"):
+		return readPython(ctx, path, text, p)
+	}
+	return topo.Spec{}, &Error{Position{File: path}, "cannot tell what this is; its name should end in ." + strings.Join(Extensions(), ", .")}
+}
+
+// Extensions lists what the names of files end in that Read reads.
+func Extensions() []string { return []string{"yaml", "yml", "json", "graphml", "xml", "mn", "py"} }
+
+func hasSuffix(name string, suffixes ...string) bool {
+	return slices.ContainsFunc(suffixes, func(s string) bool { return strings.HasSuffix(name, s) })
 }
 
 // readAll reads a file of at most MaxSize.
