@@ -274,6 +274,10 @@ class Node:
     def terminate(self):
         pass
 
+    @classmethod
+    def setup(cls):
+        pass
+
     def setIP(self, ip, prefixLen=None, intf=None, **kwargs):
         if intf is not None:
             note("line %d: setIP of an interface is left out; write the address with addLink" % line())

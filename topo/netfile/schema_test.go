@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -79,6 +80,9 @@ func TestSchemaTakesWhatIsRight(t *testing.T) {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if strings.Contains(string(text), "\nsteps:") {
+			continue // an experiment
 		}
 		check(path, string(text))
 	}
