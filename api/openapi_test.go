@@ -209,7 +209,7 @@ func (d *describer) named(t reflect.Type, make func() object) object {
 	if name == "" {
 		return make()
 	}
-	if first, _ := d.types[name]; first != nil && first != t {
+	if first := d.types[name]; first != nil && first != t {
 		name = strings.ToUpper(path.Base(t.PkgPath())[:1]) + path.Base(t.PkgPath())[1:] + name
 	}
 	if d.schemas[name] == nil {
