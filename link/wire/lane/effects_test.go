@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/net/bpf"
 
+	"weft/link"
 	"weft/link/record"
 	"weft/topo"
 )
@@ -202,6 +203,7 @@ func kolmogorov(t *testing.T, what string, sample []float64, cdf func(float64) f
 }
 
 func TestJitter(t *testing.T) {
+	const maxDeviation = 32767.0 / 8192 // a table of 16 bits, with 8192 for 1
 	normalCDF := func(x float64) float64 { return math.Erfc(-x/math.Sqrt2) / 2 }
 	for _, c := range []struct {
 		distribution topo.Distribution
@@ -252,7 +254,7 @@ func TestJitter(t *testing.T) {
 				low, high := 0.0, 1.0
 				for range 60 {
 					u := (low + high) / 2
-					v := normal(u)/4 + math.Min((math.Pow(1-u, -1.0/3)-1.5)*4/3, maxDeviation)*3/4
+					v := link.Deviation(topo.Normal, u)/4 + math.Min((math.Pow(1-u, -1.0/3)-1.5)*4/3, maxDeviation)*3/4
 					if v < x {
 						low = u
 					} else {

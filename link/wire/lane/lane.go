@@ -86,7 +86,7 @@ func (l *Lane) Set(now int64, cfg Config) error {
 	if cfg.MTU == 0 {
 		cfg.MTU = 1500
 	}
-	c, err := newChain(cfg.Impairment)
+	c, err := link.NewLossChain(cfg.Impairment)
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (l *Lane) Set(now int64, cfg Config) error {
 	if cfg.Trace != l.cfg.Trace {
 		l.began = now
 	}
-	l.cfg, l.chain, l.drop = cfg, c, drop
+	l.cfg, l.chain, l.drop = cfg, chain{c}, drop
 	l.rate = l.schedule(now)
 	rate := float64(cfg.Rate)
 	if cfg.Trace != nil && cfg.Trace.rated {

@@ -1,8 +1,7 @@
 package lane
 
 import (
-	"time"
-
+	"weft/link"
 	"weft/link/record"
 	"weft/topo"
 )
@@ -39,24 +38,10 @@ type limit struct {
 	bytes   int64
 }
 
-// queueTime and queueFrames are the least of a default queue, see topo.Queue.
-const (
-	queueTime   = 100 * time.Millisecond
-	queueFrames = 20
-)
-
 // newLimit returns the bound of an impairment's queue at a rate in bits a second.
 func newLimit(i topo.Impairment, rate float64, mtu int) limit {
-	carries := func(d time.Duration) int64 { return int64(rate / 8 * d.Seconds()) }
-	switch q := i.Queue; {
-	case q.Packets != 0:
-		return limit{packets: q.Packets}
-	case q.Bytes != 0:
-		return limit{bytes: q.Bytes}
-	case q.Time != 0:
-		return limit{bytes: max(carries(q.Time), int64(mtu+ethernetLen))}
-	}
-	return limit{bytes: max(carries(max(queueTime, 2*i.Delay)), queueFrames*int64(mtu+ethernetLen))}
+	packets, bytes := link.QueueLimit(i, rate, mtu)
+	return limit{packets: packets, bytes: bytes}
 }
 
 // inBytes returns the bound in bytes.
