@@ -22,6 +22,10 @@ func (m memory) read(name, load string) ([]byte, error) {
 
 // inProcess evaluates a script in this process, with little at its disposal.
 func inProcess(text string, params map[string]string, steps uint64) answer {
+	return evaluateHere(text, params, steps, io.Discard)
+}
+
+func evaluateHere(text string, params map[string]string, steps uint64, print io.Writer) answer {
 	q := request{Path: "a.star", Params: params, Limits: Limits{Steps: steps, Time: 20 * time.Second, Memory: 256e6}}
 	return q.evaluateFrom(context.Background(), memory{
 		"a.star":      text,
@@ -29,7 +33,7 @@ func inProcess(text string, params map[string]string, steps uint64) answer {
 		"broken.star": "def f(:\n    pass\n",
 		"fails.star":  "def g():\n    return 1 // 0\ng()\n",
 		"circle.star": "load('a.star', 'x')\n",
-	}, io.Discard)
+	}, print)
 }
 
 // badScripts are scripts in each of which something is wrong.

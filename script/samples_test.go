@@ -3,6 +3,7 @@ package script
 import (
 	"context"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,9 +18,10 @@ func TestSamples(t *testing.T) {
 	var b strings.Builder
 	for _, path := range paths {
 		name := filepath.Base(path)
-		d, err := Describe(context.Background(), path, Options{})
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
+		a := request{Path: path, Describe: true}.evaluate(context.Background(), io.Discard)
+		d := a.Description
+		if len(a.Errors) > 0 {
+			t.Errorf("%s: %v", name, a.Errors)
 			continue
 		}
 		if !strings.Contains(d.Doc, "Try it: ") || !strings.Contains(d.Doc, "  weft ") {
@@ -30,9 +32,10 @@ func TestSamples(t *testing.T) {
 				t.Errorf("%s does not say what %s is", name, p.Name)
 			}
 		}
-		s, err := Topology(context.Background(), path, nil, Options{})
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
+		a = request{Path: path}.evaluate(context.Background(), io.Discard)
+		s := a.Spec
+		if len(a.Errors) > 0 {
+			t.Errorf("%s: %v", name, a.Errors)
 			continue
 		}
 		what := "network"
@@ -52,9 +55,9 @@ func TestSamples(t *testing.T) {
 		{"fattree.star", map[string]string{"k": "8", "controller": "none"}, 128},
 		{"dumbbell.star", map[string]string{"flows": "5", "aqm": "codel"}, 10},
 	} {
-		s, err := Topology(context.Background(), filepath.Join("../topologies", c.name), c.params, Options{})
-		if err != nil || len(s.Hosts) != c.hosts {
-			t.Errorf("%s: %d hosts, want %d: %v", c.name, len(s.Hosts), c.hosts, err)
+		a := request{Path: filepath.Join("../topologies", c.name), Params: c.params}.evaluate(context.Background(), io.Discard)
+		if n := len(a.Spec.Hosts); len(a.Errors) > 0 || n != c.hosts {
+			t.Errorf("%s: %d hosts, want %d: %v", c.name, n, c.hosts, a.Errors)
 		}
 	}
 }
