@@ -117,9 +117,9 @@ elif fail_at == "parallel":
 	}
 	exp := filepath.Join(dir, "exp.star")
 	eachUser(t, func(t *testing.T, u user) {
-		words, want := []string{"run", exp, "n=3"}, "7 of 7 checks passed, 9 of 9 points"
+		words, want := []string{"run", exp, "n=3"}, "7 of 7 checks, 9 of 9 points"
 		if canImpair(u) {
-			words, want = append(words, "impair=true"), "9 of 9 checks passed, 11 of 11 points"
+			words, want = append(words, "impair=true"), "9 of 9 checks, 11 of 11 points"
 		}
 		has(t, weft(t, u, 0, words...), want)
 	})
@@ -145,10 +145,10 @@ func TestScriptedSamples(t *testing.T) {
 	need(t, "python3")
 	dir := samples(t)
 	for line, want := range map[string]string{
-		"flow-exercise.star":                      "5 of 5 checks passed, 10 of 10 points",
-		"ring-failure.star --sweep how=down,cut":  "8 of 8 checks passed",
+		"flow-exercise.star":                      "5 of 5 checks, 10 of 10 points",
+		"ring-failure.star --sweep how=down,cut":  "8 of 8 checks",
 		"random-failure.star switches=5 degree=2": "all reach all",
-		"wan.star rate=50":                        "3 of 3 checks passed",
+		"wan.star rate=50":                        "3 of 3 checks",
 	} {
 		words := strings.Fields(line)
 		t.Run(words[0], func(t *testing.T) {
@@ -159,6 +159,66 @@ func TestScriptedSamples(t *testing.T) {
 				u = user{}
 			}
 			has(t, weft(t, u, 0, append([]string{"run", filepath.Join(dir, words[0])}, words[1:]...)...), want)
+		})
+	}
+}
+
+// What a stranger's script runs writes nowhere but where its results are, whichever way it is run.
+func TestScriptIsConfined(t *testing.T) {
+	dir := t.TempDir()
+	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
+		os.Chmod(d, 0o755)
+	}
+	target := filepath.Join(dir, "written")
+	if err := os.Mkdir(target, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	os.Chmod(target, 0o777)
+	file := filepath.Join(dir, "a.star")
+	text := strings.ReplaceAll(`way = param("way", "", "out")
+h1, s1 = host("h1"), switch("s1")
+link(h1, s1)
+h1.run("ip addr add 10.9.9.9/32 dev lo; touch TARGET/run || true")
+net.start()
+check("commands at the start have run", "10.9.9.9" in h1.cmd("ip -br addr"))
+exec(h1, "touch TARGET/exec; true")
+h1.cmd("touch TARGET/cmd")
+h1.pexec("touch TARGET/pexec")
+h1.sendCmd("touch TARGET/send")
+h1.waitOutput()
+s1.cmd("touch TARGET/switch")
+s1.dpctl("show s1; touch TARGET/dpctl")
+if way == "config":
+    s1.links[0].config(delay="1ms", record="TARGET/config")
+elif way == "addLink":
+    net.addLink(net.addHost("h2"), s1, delay="1ms", record="TARGET/added")
+elif way == "step":
+    link("h1-s1 delay=1ms record=TARGET/step")
+elif way == "up":
+    s1.links[0].config(ab={"delay": "1ms", "record": "../up"})
+elif way == "trace":
+    s1.links[0].config(trace="/etc/shadow")
+`, "TARGET", target)
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	eachUser(t, func(t *testing.T, u user) {
+		has(t, weft(t, u, 0, "run", file), "passed: 1 of 1 check")
+		written, err := os.ReadDir(target)
+		if err != nil || len(written) > 0 {
+			t.Errorf("it wrote %v, %v", written, err)
+		}
+	})
+	for way, want := range map[string]string{
+		"config": "is no file of the results", "addLink": "is no file of the results", "step": "is no file of the results",
+		"up": "is no file of the results", "trace": "is not below the script's directory",
+	} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			has(t, weft(t, ordinary(), 3, "run", file, "way="+way), want)
+			if written, err := os.ReadDir(target); err != nil || len(written) > 0 {
+				t.Errorf("it wrote %v, %v", written, err)
+			}
 		})
 	}
 }

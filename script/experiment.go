@@ -77,7 +77,7 @@ func act(ctx context.Context, t *experiment.Trial, path string, given map[string
 	o.Print = notes{t}
 	o.Limits.Time = sessionLimits().Time // the trial has its own
 	s := newScript(given, o, dir)
-	r := &running{script: s, trial: t, ctx: ctx, cancel: cancel}
+	r := &running{script: s, trial: t, ctx: ctx, cancel: cancel, trusted: o.Outside}
 	s.world.started = r.start
 	err = s.watch(ctx, path, func(thread *starlark.Thread) error {
 		thread.SetLocal(turnKey, &r.turn)
@@ -130,6 +130,7 @@ func (n notes) Write(text []byte) (int, error) {
 type running struct {
 	*script
 	trial      *experiment.Trial
+	trusted    bool // its user allows it to write anywhere
 	ctx        context.Context
 	cancel     context.CancelCauseFunc
 	began      time.Time
@@ -146,11 +147,27 @@ func (r *running) start(c *call) error {
 		return err
 	}
 	l := newLive(r.trial.Client, r.measured)
-	l.w, l.ctx, l.changed = r.world, r.ctx, r.trial.SetPlan
+	l.w, l.ctx, l.changed, l.file = r.world, r.ctx, r.trial.SetPlan, r.file
 	r.world.backend, r.world.draft, r.world.live = l, nil, l
 	r.world.trial, r.began = r, time.Now()
 	r.world.started = func(*call) error { return errors.New("the network runs already") }
 	return nil
+}
+
+// file is where a link of the trial reads or writes: records are among the results, others
+// beside the script, unless the user trusts it.
+func (r *running) file(name string, record bool) (string, error) {
+	switch {
+	case filepath.IsLocal(name) && record:
+		return filepath.Join(r.trial.Dir, name), nil
+	case filepath.IsLocal(name):
+		return filepath.Join(r.trial.Home, name), nil
+	case r.trusted:
+		return filepath.Abs(name)
+	case record:
+		return "", fmt.Errorf("%q is no file of the results; write a name without a directory, or --allow if you trust the script", name)
+	}
+	return "", fmt.Errorf("%q is not below the script's directory; copy it there, or write --allow if you trust the script", name)
 }
 
 // measured notes what came of a measurement that is no step.

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -61,6 +64,9 @@ type live struct {
 	w      *world
 	client Client
 	show   func(Measured)
+	// file returns the absolute path of a file that a link is to read or, as a record, to
+	// write: what may be written depends on whose script it is.
+	file func(name string, record bool) (string, error)
 	// changed, if not nil, is told of a plan after nodes or links have come or gone.
 	changed func(*topo.Plan)
 
@@ -78,11 +84,32 @@ func newLive(client Client, show func(Measured)) *live {
 	if show == nil {
 		show = func(Measured) {}
 	}
-	return &live{client: client, show: show, ctx: context.Background(),
+	return &live{client: client, show: show, file: ownFile, ctx: context.Background(),
 		ips: map[topo.PlannedEnd]netip.Addr{}, macs: map[topo.PlannedEnd]string{}, jobs: map[string]*job{}}
 }
 
 var _ backend = (*live)(nil)
+
+// ownFile is for those who type what they want: any file.
+func ownFile(name string, _ bool) (string, error) { return filepath.Abs(name) }
+
+// options returns options of links with the absolute paths of their files.
+func (l *live) options(list []string) ([]string, error) {
+	list = slices.Clone(list)
+	for i, o := range list {
+		key, name, _ := strings.Cut(o, "=")
+		bare := key[strings.IndexByte(key, ':')+1:]
+		if bare != "record" && bare != "trace" || name == "" || name == "none" || name == "0" {
+			continue
+		}
+		path, err := l.file(name, bare == "record")
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", bare, err)
+		}
+		list[i] = key + "=" + path
+	}
+	return list, nil
+}
 
 // begin sets the context of what is evaluated next.
 func (l *live) begin(ctx context.Context) {
@@ -230,6 +257,16 @@ func (l *live) addNode(c *call, what any) error {
 }
 
 func (l *live) addLink(c *call, t topo.Link) (made *link, err error) {
+	options, err := l.options(t.Options())
+	if err != nil {
+		return nil, err
+	}
+	driver := t.Driver
+	t.LinkSettings = topo.LinkSettings{}
+	if err := t.Set(options...); err != nil {
+		return nil, err
+	}
+	t.Driver = driver
 	err = l.alter(c, func() error {
 		p, err := l.client.AddLink(c.ctx(), t)
 		made = l.link(p)
@@ -255,6 +292,10 @@ func (l *live) removeLink(c *call, x *link) error {
 
 // changeLink changes a link.
 func (l *live) changeLink(c *call, x *link, change network.LinkChange) error {
+	var err error
+	if change.Options, err = l.options(change.Options); err != nil {
+		return err
+	}
 	return l.do(c, func() error {
 		_, err := l.client.ChangeLink(c.ctx(), strconv.Itoa(x.id), "", change)
 		return err
