@@ -31,7 +31,7 @@ VM_TESTS   := \
 # Fuzz targets, each for FUZZTIME: PACKAGE:TARGET.
 # A number of runs, not a time: when a time is over, go test sometimes reports that as a failure.
 FUZZTIME ?= 20000x
-FUZZ     := ./topo:FuzzGenerate ./topo:FuzzPlan ./topo:FuzzParseController ./topo:FuzzLinkOptions ./topo:FuzzDiff ./topo:FuzzGroups ./network:FuzzSchedule ./control:FuzzReader ./control:FuzzController \
+FUZZ     := ./topo:FuzzGenerate ./topo:FuzzPlan ./topo/netfile:FuzzYAML ./topo/netfile:FuzzGraphML ./topo/netfile:FuzzMiniEdit ./topo/netfile:FuzzContainerlab ./topo:FuzzParseController ./topo:FuzzLinkOptions ./topo:FuzzDiff ./topo:FuzzGroups ./network:FuzzSchedule ./control:FuzzReader ./control:FuzzController \
 	./link/wire/lane:FuzzSegments ./link/wire/lane:FuzzParseTrace ./link/record:FuzzReader ./internal/filter:FuzzParseProgram \
 	./shell:FuzzLine ./script:FuzzScript ./internal/probe:FuzzEcho ./cmd/weft:FuzzOptparse ./node:FuzzSplit \
 	./experiment:FuzzParse

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	_ "embed"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -229,11 +230,31 @@ func writeNothing() error {
 		return fmt.Errorf("landlock: %w", errno)
 	}
 	defer unix.Close(int(fd))
+	if err := allowNull(int(fd)); err != nil {
+		return fmt.Errorf("landlock: %w", err)
+	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("no new privileges: %w", err)
 	}
 	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, fd, 0, 0); errno != 0 {
 		return fmt.Errorf("landlock: %w", errno)
+	}
+	return nil
+}
+
+// allowNull lets a Landlock ruleset write to /dev/null.
+func allowNull(ruleset int) error {
+	null, err := unix.Open(os.DevNull, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(null)
+	// struct landlock_path_beneath_attr is packed: 12 bytes.
+	var attr [12]byte
+	binary.NativeEndian.PutUint64(attr[:], unix.LANDLOCK_ACCESS_FS_WRITE_FILE)
+	binary.NativeEndian.PutUint32(attr[8:], uint32(null))
+	if _, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(ruleset), unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(&attr)), 0, 0, 0); errno != 0 {
+		return errno
 	}
 	return nil
 }
