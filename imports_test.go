@@ -53,7 +53,7 @@ func arrows() map[string][]string {
 		"bench":         nil,
 		"bench/capture": nil,
 		// The same loads on bare drivers, without a network around them.
-		"bench/link": {"link", "link/wire", "link/netem", "topo", "internal/"},
+		"bench/link": {"link", "link/record", "link/wire", "link/netem", "internal/"},
 		"e2e":        nil,
 		".":          nil,
 	}

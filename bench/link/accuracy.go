@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"math"
 	"strconv"
 	"strings"
@@ -75,7 +76,7 @@ func rows() (rows []row) {
 
 // udp sends datagrams over a link, and says what arrived.
 func udp(ctx context.Context, driver string, options, sink, source []string) (s Sent, r Received, err error) {
-	p, err := newPair(driver, options...)
+	p, err := newPair(driver, nil, options...)
 	if err != nil {
 		return s, r, err
 	}
@@ -104,7 +105,7 @@ func delayError(ctx context.Context, driver string, d time.Duration) (string, er
 	if len(r.Delays) != n {
 		return "", fmt.Errorf("%d of %d datagrams arrived", len(r.Delays), n)
 	}
-	list := sorted(r.Delays)
+	list := slices.Sorted(slices.Values(r.Delays))
 	late := func(i int) time.Duration { return (time.Duration(list[i]) - d).Round(time.Microsecond) }
 	return fmt.Sprintf("%v, %v", late(n/2), late(n*99/100)), nil
 }
@@ -124,7 +125,7 @@ func udpRate(ctx context.Context, driver string, kbits float64) (string, error) 
 }
 
 func tcpRate(ctx context.Context, driver string, rate float64, options ...string) (string, error) {
-	p, err := newPair(driver, options...)
+	p, err := newPair(driver, nil, options...)
 	if err != nil {
 		return "", err
 	}

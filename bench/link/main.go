@@ -1,93 +1,110 @@
-// Command link measures links: wire beside a bare veth pair, and how near links come to what is
-// asked of them: go run ./bench/link accuracy [netem,wire [PART OF A ROW]]. It needs a network namespace of its own.
+// Command link measures how exactly and how fast wires carry frames, beside a bare veth pair, and
+// prints a table with the aims. It needs root, and a quiet machine:
+//
+//	go run ./bench/link [-only delay,rate,loss,tcp,pps,idle,seed,bdp] [-t 3s] [-n 3]
+//
+//	go run ./bench/link accuracy [netem,wire [PART OF A ROW]]
+//
+// The second form compares drivers, where the kernel has netem, in a network namespace of its own.
+// It exits with 1 if an aim was missed. Loads run in processes of their own; the wires' engine is
+// in this one.
 package main
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"os"
-	"strconv"
+	"os/signal"
+	"slices"
 	"strings"
 	"time"
 )
 
 func main() {
-	if len(os.Args) > 2 && os.Args[1] == "load" {
-		if err := runLoad(os.Args[2:]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	ctx := context.Background()
-	if len(os.Args) > 1 && os.Args[1] == "accuracy" {
-		args := append(os.Args[2:], "netem,wire", "")
-		if len(os.Args) == 3 {
-			args[1] = ""
-		}
-		check(accuracy(ctx, os.Stdout, strings.Split(args[0], ","), args[1]))
-		return
-	}
-	driver, what := os.Args[1], os.Args[2]
-	p, err := newPair(driver, os.Args[3:]...)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench/link:", err)
 		os.Exit(1)
-	}
-	defer p.close()
-	switch what {
-	case "tcp":
-		sink, err := p.start(ctx, 1, "tcp-sink", "-t", "3s", "-skip", "500ms")
-		check(err)
-		c0 := cpu()
-		src, err := p.start(ctx, 0, "tcp-source", "-t", "3s")
-		check(err)
-		var r Received
-		var s Sent
-		check(sink.result(&r))
-		src.result(&s)
-		fmt.Printf("%.2f Gbit/s, engine CPU %.2f, retrans %d; sink cpu %v src cpu %v\n", float64(r.Bytes)*8/r.Seconds/1e9, (cpu()-c0).Seconds()/3, s.Retransmits, sink.cmd.ProcessState.SystemTime(), src.cmd.ProcessState.SystemTime())
-	case "pps":
-		sink, err := p.start(ctx, 1, "udp-sink", "-t", "3s", "-skip", "500ms")
-		check(err)
-		c0 := cpu()
-		src, err := p.start(ctx, 0, "udp-source", "-t", "2.5s")
-		check(err)
-		var r Received
-		var s Sent
-		check(src.result(&s))
-		check(sink.result(&r))
-		fmt.Printf("sent %.0f/s received %.0f/s engine CPU %.2f\n", float64(s.Frames)/s.Seconds, float64(r.Frames)/r.Seconds, (cpu()-c0).Seconds()/2.5)
-	case "raw":
-		c0 := cpu()
-		before, t0 := p.received(), time.Now()
-		src, err := p.start(ctx, 0, "raw-source", "-t", "2s")
-		check(err)
-		var s Sent
-		check(src.result(&s))
-		fmt.Printf("sent %.0f/s received %.0f/s engine CPU %.2f\n", float64(s.Frames)/s.Seconds, float64(p.received()-before)/time.Since(t0).Seconds(), (cpu()-c0).Seconds()/2)
-	case "delay":
-		n := 2000
-		sink, err := p.start(ctx, 1, "udp-sink", "-t", "10s", "-count", strconv.Itoa(n), "-delays")
-		check(err)
-		src, err := p.start(ctx, 0, "udp-source", "-count", strconv.Itoa(n), "-rate", "1000")
-		check(err)
-		var r Received
-		var s Sent
-		check(src.result(&s))
-		check(sink.result(&r))
-		d := sorted(r.Delays)
-		fmt.Printf("n %d min %v median %v p99 %v max %v\n", len(d), time.Duration(d[0]), time.Duration(d[len(d)/2]), time.Duration(d[len(d)*99/100]), time.Duration(d[len(d)-1]))
-	}
-	if p.link != nil {
-		c, _ := p.link.Counters()
-		fmt.Printf("%+v\n", c)
 	}
 }
 
-func check(err error) {
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+// A bench measures with runs of a length.
+type bench struct {
+	length time.Duration
+	runs   int
+	missed int
+}
+
+func run(ctx context.Context, args []string) error {
+	if len(args) > 1 && args[0] == loadCommand { // started by this program
+		return runLoad(args[1:])
 	}
+	if len(args) > 0 && args[0] == "accuracy" {
+		args = append(args[1:len(args):len(args)], "netem,wire", "")[:2]
+		if args[1] == "netem,wire" {
+			args[1] = ""
+		}
+		return accuracy(ctx, os.Stdout, strings.Split(args[0], ","), args[1])
+	}
+	var b bench
+	flags := flag.NewFlagSet("bench/link", flag.ExitOnError)
+	only := flags.String("only", "", "what to measure, separated by commas (default all)")
+	flags.DurationVar(&b.length, "t", 3*time.Second, "length of a run")
+	flags.IntVar(&b.runs, "n", 3, "runs of each contender; their median counts")
+	flags.Parse(args)
+	if os.Geteuid() != 0 {
+		return errors.New("this needs root")
+	}
+	all := []struct {
+		name    string
+		measure func(context.Context) error
+	}{
+		{"delay", b.delay}, {"rate", b.rate}, {"loss", b.loss}, {"tcp", b.tcp},
+		{"pps", b.pps}, {"idle", b.idle}, {"seed", b.seed}, {"bdp", b.bdp},
+	}
+	var chosen []string
+	if *only != "" {
+		chosen = strings.Split(*only, ",")
+	}
+	for _, name := range chosen {
+		if !slices.ContainsFunc(all, func(a struct {
+			name    string
+			measure func(context.Context) error
+		}) bool {
+			return a.name == name
+		}) {
+			return fmt.Errorf("nothing is called %q", name)
+		}
+	}
+	fmt.Printf("%-34s %-34s %-22s %s\n", "what", "measured", "aim", "")
+	for _, a := range all {
+		if len(chosen) > 0 && !slices.Contains(chosen, a.name) {
+			continue
+		}
+		if err := errors.Join(a.measure(ctx), ctx.Err()); err != nil {
+			return fmt.Errorf("%s: %w", a.name, err)
+		}
+	}
+	if b.missed > 0 {
+		return fmt.Errorf("%d aims were missed", b.missed)
+	}
+	return nil
+}
+
+// row prints a line of the table.
+func (b *bench) row(what, measured, aim string, met bool) {
+	verdict := "met"
+	if !met {
+		verdict = "MISSED"
+		b.missed++
+	}
+	fmt.Printf("%-34s %-34s %-22s %s\n", what, measured, aim, verdict)
+}
+
+func median(list []float64) float64 {
+	slices.Sort(list)
+	return list[len(list)/2]
 }

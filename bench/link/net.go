@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -19,10 +20,9 @@ import (
 	"weft/link"
 	"weft/link/netem"
 	"weft/link/wire"
-	"weft/topo"
 )
 
-// A bench is two hosts with a link between them.
+// A pair is two hosts with a link between them.
 type pair struct {
 	hosts  [2]*ns.Net
 	engine *wire.Engine  // nil with veth and netem
@@ -30,7 +30,7 @@ type pair struct {
 	link   link.Shaper
 }
 
-func newPair(driver string, options ...string) (*pair, error) {
+func newPair(driver string, record io.Writer, options ...string) (*pair, error) {
 	p := &pair{}
 	var ends [2]link.End
 	for i := range p.hosts {
@@ -47,7 +47,7 @@ func newPair(driver string, options ...string) (*pair, error) {
 		p.hosts[i] = n
 		ends[i] = link.End{Net: n, Device: "eth0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, byte(i + 1)}}
 	}
-	c := link.Config{A: ends[0], B: ends[1]}
+	c := link.Config{A: ends[0], B: ends[1], Name: "link", Record: record}
 	if err := c.Settings.Set(options...); err != nil {
 		return nil, err
 	}
@@ -124,27 +124,18 @@ func (p *pair) close() {
 	}
 }
 
-// set changes both directions.
-func (p *pair) set(options ...string) error {
-	var s topo.LinkSettings
-	if err := s.Set(options...); err != nil {
-		return err
-	}
-	if err := p.link.Set(0, s.AB); err != nil {
-		return err
-	}
-	return p.link.Set(1, s.BA)
-}
-
 // A load is this program running in a host.
 type load struct {
 	cmd *exec.Cmd
 	out bytes.Buffer
 }
 
+// loadCommand makes this program a load.
+const loadCommand = "load"
+
 // start runs a load in a host, and waits until it is ready if it receives.
 func (p *pair) start(ctx context.Context, host int, args ...string) (*load, error) {
-	l := &load{cmd: exec.CommandContext(ctx, "/proc/self/exe", append([]string{"load"}, args...)...)}
+	l := &load{cmd: exec.CommandContext(ctx, "/proc/self/exe", append([]string{loadCommand}, args...)...)}
 	l.cmd.Stdout = &l.out
 	stderr, err := l.cmd.StderrPipe()
 	if err != nil {
@@ -169,6 +160,12 @@ func (l *load) result(v any) error {
 		return fmt.Errorf("%v: %w", l.cmd.Args, err)
 	}
 	return json.Unmarshal(l.out.Bytes(), v)
+}
+
+// stop ends a load whose report is not wanted.
+func (l *load) stop() {
+	l.cmd.Process.Kill()
+	l.cmd.Wait()
 }
 
 // cpu returns the processor time of this process so far.
