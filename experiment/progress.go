@@ -221,7 +221,8 @@ func (p *Progress) last() {
 		}
 		parts = append(parts, text)
 	}
-	if len(parts) == 0 && p.current == nil {
+	if len(parts) == 0 {
+		p.clear()
 		return
 	}
 	text := "  " + strings.Join(parts, ", ")

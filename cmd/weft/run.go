@@ -157,14 +157,14 @@ func (p *program) carryOut(ctx context.Context, e *experiment.Experiment, o runO
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer cancelOnSignal(cancel)()
-	report := func(experiment.Event) {}
+	report, told := func(experiment.Event) {}, func() {}
 	if !o.quiet || o.json {
 		progress := p.newProgress(e, o)
-		defer progress.Close()
-		report = progress.Event
+		report, told = progress.Event, progress.Close
 	}
 	r, err := experiment.Run(ctx, experiment.Config{Experiment: e, Results: o.out, Network: o.name, Strict: o.strict,
 		Allow: o.allow, Version: version, Report: report})
+	told()
 	var usage *experiment.UsageError
 	if errors.As(err, &usage) {
 		return &session.UsageError{Err: err}
