@@ -396,6 +396,24 @@ func (n *Network) setAllEnds(ctx context.Context, changes []endsChange) error {
 	return nil
 }
 
+// cutPatches cuts the patches of a switch that has started anew, as they were.
+func (n *Network) cutPatches(ctx context.Context, name string) error {
+	for _, l := range n.plan.Links {
+		r := n.runningLink(l.ID)
+		if r == nil || r.driver != topo.LinkPatch {
+			continue
+		}
+		for i, e := range []topo.PlannedEnd{l.A, l.B} {
+			if e.Node == name && r.ends[i].gate().Cut {
+				if err := n.setPatch(ctx, e, "no-forward"); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
 // cutLink drops what goes a way over a link, or no longer.
 func (n *Network) cutLink(ctx context.Context, v topo.LinkView, way string, cut bool) error {
 	ways := [2]bool{way != "ba", way != "ab"}

@@ -195,7 +195,10 @@ func (n *Network) SetSwitch(ctx context.Context, name string, running bool) erro
 		return nil
 	}
 	if running {
-		return n.startSwitches(ctx, []topo.PlannedSwitch{*sw})
+		if err := n.startSwitches(ctx, []topo.PlannedSwitch{*sw}); err != nil {
+			return err
+		}
+		return n.cutPatches(ctx, name)
 	}
 	return n.stopSwitch(ctx, *sw)
 }

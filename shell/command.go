@@ -100,7 +100,7 @@ func commands() []command {
 		{name: "heal", doc: "undo partition", example: "heal", run: runHeal},
 		{name: "switch", usage: "SWITCH start|stop", doc: "start or stop a switch", example: "switch s1 stop",
 			mininet: "Starts or stops a switch", run: runSwitch, complete: completeSwitch},
-		{name: "add", usage: "host|switch NAME | link NODE NODE", doc: "add to the running network", example: "add host h9 --ip 10.0.0.9/8",
+		{name: "add", usage: "host|switch NAME | link NODE NODE [OPTION=VALUE...]", doc: "add to the running network", example: "add host h9 --ip 10.0.0.9/8",
 			options: addOptions(), run: runAdd, complete: completeAdd},
 		{name: "del", usage: "NODE | link NODE NODE", doc: "remove a node and its links, or the links between two nodes", example: "del link h1 s1",
 			run: runDelete, complete: completeDelete},
