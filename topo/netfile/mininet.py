@@ -10,7 +10,7 @@ import sys
 import types
 
 PATH, TOPO = sys.argv[1], sys.argv[2]
-LIMIT = 200000
+LIMIT = 100000
 OUT = os.fdopen(3, "w")
 record = {"nodes": [], "links": [], "notes": [], "options": {}, "topos": []}
 
