@@ -29,7 +29,7 @@ func arrows() map[string][]string {
 		"session":        {"shell", "api", "network", "capture", "conversation", "topo", "internal/sandbox"},
 		"shell":          {"script", "api", "network", "capture", "conversation", "topo"},
 		"script":         {"experiment", "api", "network", "topo"},
-		"api":            {"network", "node", "capture", "conversation", "topo"},
+		"api":            {"network", "node", "capture", "conversation", "topo", "internal/sandbox"},
 		"network":        {"node", "link", "link/parquet", "link/wire", "link/netem", "control", "capture", "conversation", "dpdkhost", "topo", "internal/"},
 		"node":           bottom, // not link: network joins them
 		"link":           bottom, // not node

@@ -1,5 +1,8 @@
 // Package api is the HTTP API of a running network over a Unix socket: the server
-// around a network.Network, and the client that the REPL and the commands use.
+// around a network.Network, and the client that the REPL and the commands use, as may
+// other programs in Go. OpenAPI describes it for those in other languages.
+//
+// It may import network and node, for their values, and internal/sandbox, to find sockets.
 package api
 
 import (
@@ -15,6 +18,7 @@ import (
 	"net/url"
 	"time"
 
+	"weft/internal/sandbox"
 	"weft/network"
 	"weft/topo"
 )
@@ -23,6 +27,18 @@ import (
 type Client struct {
 	path string
 	http *http.Client
+}
+
+// Open returns a Client of a running network of this user's. It does not connect yet.
+func Open(name string) (*Client, error) {
+	if err := sandbox.Check(name); err != nil {
+		return nil, err
+	}
+	path, err := sandbox.SocketPath(name)
+	if err != nil {
+		return nil, err
+	}
+	return Dial(path), nil
 }
 
 // Dial returns a Client of the API socket at path. It does not connect yet.

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"weft/api"
-	"weft/internal/sandbox"
 	"weft/network"
 	"weft/session"
 	"weft/shell"
@@ -60,7 +59,7 @@ func (p *program) applyCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		path, err := sandbox.SocketPath(name)
+		client, err := api.Open(name)
 		if err != nil {
 			return err
 		}
@@ -73,7 +72,7 @@ func (p *program) applyCommand() *cobra.Command {
 			}
 		}
 		var done []string
-		failed := api.Dial(path).Apply(cmd.Context(), network.ApplyRequest{Spec: spec, DryRun: *dryRun}, planned,
+		failed := client.Apply(cmd.Context(), network.ApplyRequest{Spec: spec, DryRun: *dryRun}, planned,
 			func(e network.Event) { done = append(done, e.Message) })
 		if failed != nil && len(done) > 0 {
 			fmt.Fprintf(p.err, "done before it failed:\n  %s\n", strings.Join(done, "\n  "))

@@ -101,11 +101,11 @@ func (p *program) graphOf(ctx context.Context, words []string, allow bool) (grap
 	if len(rest) > 0 {
 		return graph.Graph{}, &session.UsageError{Err: fmt.Errorf("unexpected argument %q; parameters are for files", rest[0])}
 	}
-	path, err := sandbox.SocketPath(name)
+	client, err := api.Open(name)
 	if err != nil {
 		return graph.Graph{}, err
 	}
-	state, err := api.Dial(path).State(ctx)
+	state, err := client.State(ctx)
 	if err != nil {
 		return graph.Graph{}, err
 	}

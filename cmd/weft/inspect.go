@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"weft/api"
-	"weft/internal/sandbox"
 	"weft/network"
 	"weft/session"
 	"weft/shell"
@@ -54,11 +53,11 @@ func (p *program) inspectCommand() *cobra.Command {
 		case len(rest) > 1:
 			return noArgs(cmd, rest[1:])
 		}
-		path, err := sandbox.SocketPath(name)
+		client, err := api.Open(name)
 		if err != nil {
 			return err
 		}
-		v, err := inspect(cmd.Context(), api.Dial(path), rest)
+		v, err := inspect(cmd.Context(), client, rest)
 		if err != nil {
 			return err
 		}

@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"weft/api"
-	"weft/internal/sandbox"
 	"weft/network"
 	"weft/session"
 )
@@ -106,8 +105,8 @@ func onlyNetwork(cmd *cobra.Command, args []string) (*api.Client, string, error)
 	case len(rest) > 0:
 		return nil, "", noArgs(cmd, rest)
 	}
-	path, err := sandbox.SocketPath(name)
-	return api.Dial(path), name, err
+	client, err := api.Open(name)
+	return client, name, err
 }
 
 // logsCommand is weft logs.
@@ -133,11 +132,10 @@ func (p *program) logsCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		path, err := sandbox.SocketPath(name)
+		client, err := api.Open(name)
 		if err != nil {
 			return err
 		}
-		client := api.Dial(path)
 		if len(names) == 0 || *list {
 			logs, err := client.Logs(cmd.Context())
 			if err != nil {
