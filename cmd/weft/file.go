@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"weft/api"
+	"weft/experiment"
 	"weft/internal/sandbox"
 	"weft/script"
 	"weft/session"
@@ -272,13 +273,20 @@ func listErrors(path string, err error) []*netfile.Error {
 
 // schemaCommand is weft schema.
 func (p *program) schemaCommand() *cobra.Command {
+	kinds := []string{"network", "experiment"}
 	return &cobra.Command{
-		Use: "schema", Short: "Print the JSON Schema of files that describe networks, for editors", Args: noArgs,
-		Long: "Write it to a file and name that in the first line of yours, and editors with a YAML language\n" +
-			"server complete and check what you type:\n\n    # yaml-language-server: $schema=weft.schema.json\n",
-		Example: "weft schema > weft.schema.json",
-		RunE: func(*cobra.Command, []string) error {
+		Use: "schema [network|experiment]", Short: "Print the JSON Schema of weft's files, for editors",
+		Long: "Of files that describe networks (weft up), or of experiments (weft run). Write it to a file and name\n" +
+			"that in the first line of yours, and editors with a YAML language server complete and check what\n" +
+			"you type:\n\n    # yaml-language-server: $schema=weft.schema.json\n",
+		Example:   "weft schema > weft.schema.json\nweft schema experiment > experiment.schema.json",
+		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
+		ValidArgs: kinds,
+		RunE: func(_ *cobra.Command, args []string) error {
 			b, err := netfile.Schema()
+			if err == nil && len(args) > 0 && args[0] == kinds[1] {
+				b, err = experiment.Schema(b)
+			}
 			if err == nil {
 				_, err = p.out.Write(b)
 			}

@@ -36,7 +36,7 @@ type Sample struct {
 // LateAfter is the lag from which a wake counts as late.
 const LateAfter = 5 * time.Millisecond
 
-// Period is the time between two wakes: a hundred in a second cost a thousandth of a CPU.
+// Period is the time between two wakes: a hundred in a second cost about a hundredth of a CPU.
 const Period = 10 * time.Millisecond
 
 // A Config says how to watch. The zero Config is for real.
