@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"weft/internal/doctor"
 	"weft/internal/sandbox"
 	"weft/session"
 	"weft/shell"
@@ -167,39 +166,6 @@ func clean(w io.Writer, asJSON bool) error {
 		fmt.Fprintf(w, "removed what network %s left\n", n)
 	}
 	return err
-}
-
-func (p *program) doctorCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "doctor", Short: "Say what this machine can do for a network, and what mends what is missing"}
-	asJSON := jsonFlag(cmd)
-	probe := cmd.Flags().Bool("probe", false, "try out kernel features; weft doctor starts this in namespaces of its own")
-	if err := cmd.Flags().MarkHidden("probe"); err != nil {
-		panic(err) // defined above
-	}
-	cmd.Args = func(cmd *cobra.Command, args []string) error {
-		if *probe {
-			return nil
-		}
-		return noArgs(cmd, args)
-	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if *probe {
-			return doctor.Probe(args, p.out)
-		}
-		r := doctor.Examine(cmd.Context(), doctor.Options{Probe: []string{"/proc/self/exe", "doctor", "--probe"}})
-		if *asJSON {
-			if err := printJSON(p.out, r); err != nil {
-				return err
-			}
-		} else {
-			r.Text(p.out)
-		}
-		if !r.Usable() {
-			return session.ErrFailed
-		}
-		return nil
-	}
-	return cmd
 }
 
 func (p *program) versionCommand() *cobra.Command {
