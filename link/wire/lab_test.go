@@ -192,6 +192,7 @@ func reach(tb testing.TB, socks [2]*net.UDPConn) {
 	for { // those that were slower
 		must(tb, socks[1].SetReadDeadline(time.Now().Add(20*time.Millisecond)))
 		if _, err := socks[1].Read(b[:]); err != nil {
+			must(tb, socks[1].SetReadDeadline(time.Time{}))
 			return
 		}
 	}
