@@ -227,3 +227,12 @@ func TestVerify(t *testing.T) {
 		}
 	})
 }
+
+// TestDoctorLinks measures what links can do, in a network that then is gone.
+func TestDoctorLinks(t *testing.T) {
+	eachUser(t, func(t *testing.T, u user) {
+		r := start(t, launch{user: u, args: []string{"doctor", "--links", "--json"}})
+		r.exits(0)
+		has(t, r.out(), `"link-delay"`, "in the median", `"link-rate"`, "Gbit/s", `"link-frames"`, "frames of 66 bytes a second")
+	})
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +24,7 @@ type options struct {
 	topo.Options
 	dialect          shell.Dialect
 	host, nat        string
+	custom           string
 	listenPort       int
 	noListenPort     bool
 	tests            []string
@@ -88,6 +90,7 @@ func (o *options) networkOptions() group {
 	network := newGroup("The network")
 	f := network.flags
 	f.StringVar(&o.Topo, "topo", "", "`NAME[,ARG...]` its shape: one of the topologies below (minimal)")
+	f.StringVar(&o.custom, "custom", "", "`FILE` take the network from FILE, a topology of Mininet's in Python, a script or any other that weft up reads; --topo then names one of those in a Python file")
 	f.StringVar(&o.Switch, "switch", "", "`KIND[,K=V...]` its switches: ovs (also default, ovsk), ovsbr (a bridge without controller), lxbr (Linux bridge). Options: protocols=OpenFlow10,OpenFlow13 datapath=auto|kernel|user|afxdp failMode=secure|standalone stp=1 dpid=HEX")
 	f.StringArrayVar(&o.Controllers, "controller", nil, "`KIND[,ARG...]` a controller; may be repeated: builtin (also default, ref), remote[,ip=ADDRESS][,port=N], tcp:HOST:PORT, ssl:HOST:PORT, ovsc, ryu,APP[,ARG...], osken,APP[,ARG...], cmd:COMMAND (in it, {port} is the port to listen on), none")
 	f.StringVar(&o.Link, "link", "", "`KIND[,K=V...]` its links: veth (also default); tc, impaired by the kernel where it can, else by weft: tc,bw=10,delay=5ms,loss=1 (weft link --help has all options); netem and wire, by the one or the other; ovs, patch ports between switches")
@@ -166,7 +169,6 @@ type refused struct{ name, value, reason string }
 
 func refusals() []refused {
 	return []refused{
-		{"custom", "FILE", "this version reads no topology files; add nodes and links at the prompt, or with --pre FILE"},
 		{"innamespace", "", "it needs Mininet's user switch; weft's switches are in a namespace of their own without it, so leave it out"},
 		{"cluster", "SERVER,...", "weft builds a network on one machine; leave it out"},
 		{"placement", "KIND", "it is for --cluster, and weft builds a network on one machine; leave it out"},
@@ -233,8 +235,19 @@ func spanValue(to *string) pflag.Value {
 }
 
 // config makes a session of the options; its error names all that is wrong with them.
-func (o *options) config(p *program) (session.Config, error) {
+func (o *options) config(ctx context.Context, p *program) (session.Config, error) {
 	var errs []error
+	if o.custom != "" {
+		var parameters []string
+		if o.Topo != "" {
+			parameters = []string{"topo=" + o.Topo}
+		}
+		custom, err := p.readTopology(ctx, o.custom, parameters, false)
+		if err != nil {
+			return session.Config{}, err
+		}
+		o.Custom = &custom
+	}
 	if o.given("nat") {
 		nat := strings.TrimSpace(o.nat)
 		o.NAT = &nat
@@ -340,7 +353,7 @@ func (p *program) networkCommand(d shell.Dialect) (*cobra.Command, []group) {
 		case o.clean:
 			return clean(p.out, o.json)
 		}
-		c, err := o.config(p)
+		c, err := o.config(cmd.Context(), p)
 		if err != nil {
 			return err
 		}

@@ -47,7 +47,7 @@ func (p *program) upCommand() *cobra.Command {
 		if err := noEmptyValues(cmd.Flags()); err != nil {
 			return err
 		}
-		c, err := o.config(p)
+		c, err := o.config(cmd.Context(), p)
 		if err != nil {
 			return err
 		}
