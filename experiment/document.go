@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v4"
 
@@ -217,7 +218,7 @@ func lastName(path []any) string {
 }
 
 // placeholder is ${name}.
-var placeholder = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
+var placeholder = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`) })
 
 // with returns the document with the values of parameters in place of ${name}, and with the
 // errors found so far. Other names stay as they are: they are variables of a shell.
@@ -238,7 +239,7 @@ func substitute(n *yaml.Node, args Arguments, done map[*yaml.Node]*yaml.Node) *y
 	c := *n
 	done[n] = &c
 	if c.Kind == yaml.ScalarNode {
-		c.Value = placeholder.ReplaceAllStringFunc(c.Value, func(m string) string {
+		c.Value = placeholder().ReplaceAllStringFunc(c.Value, func(m string) string {
 			if v, ok := args[m[2:len(m)-1]]; ok {
 				return v
 			}

@@ -87,7 +87,9 @@ func (a *application) run(ctx context.Context) error {
 	}
 	// From here on the plan is what will be, but for what is still to be changed.
 	a.setPlan(a.diff.Plan)
-	a.edited(a.putBack)
+	if d := a.diff; len(d.Hosts.Change)+len(d.Switches.Change)+len(d.Controllers.Change)+len(d.Links.Change) > 0 {
+		a.edited(a.putBack)
+	}
 	a.tellTopology()
 	if err := a.add(ctx); err != nil {
 		a.edited(a.dropAdded)
@@ -143,11 +145,12 @@ func to[T any](list []topo.Change[T]) (all []T) {
 // remove takes links, switches and hosts away.
 func (a *application) remove(ctx context.Context) error {
 	d := a.diff
-	links := slices.Concat(d.Links.Remove, from(d.Links.Replace))
-	if err := a.detach(ctx, links...); err != nil {
-		return err
+	if links := slices.Concat(d.Links.Remove, from(d.Links.Replace)); len(links) > 0 {
+		if err := a.detach(ctx, links...); err != nil {
+			return err
+		}
+		a.edited(func(p *topo.Plan) { p.Drop(nil, links) })
 	}
-	a.edited(func(p *topo.Plan) { p.Drop(nil, links) })
 	for _, l := range d.Links.Remove {
 		a.linkDone(KindLinkRemoved, l, "removed link")
 	}
@@ -346,11 +349,13 @@ func (a *application) changeLinkSettings() (err error) {
 		changed = append(changed, c.To)
 		a.linkDone(KindLinkChanged, c.To, "changed link")
 	}
-	a.edited(func(p *topo.Plan) {
-		for _, l := range changed {
-			p.PutLink(l)
-		}
-	})
+	if len(changed) > 0 {
+		a.edited(func(p *topo.Plan) {
+			for _, l := range changed {
+				p.PutLink(l)
+			}
+		})
+	}
 	return err
 }
 

@@ -167,7 +167,9 @@ func (s *Session) names(ctx context.Context) (starlark.StringDict, error) {
 }
 
 // chain is the end of a line that names an object and begins an attribute of it.
-var chain = regexp.MustCompile(`(?:([\pL_][\pL\pN_]*(?:\.[\pL_][\pL\pN_]*)*)\.)?([\pL_][\pL\pN_]*)?$`)
+var chain = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?:([\pL_][\pL\pN_]*(?:\.[\pL_][\pL\pN_]*)*)\.)?([\pL_][\pL\pN_]*)?$`)
+})
 
 // Complete returns the words that the last word of a line can become: names, and after a dot
 // the attributes of the object before it. A function's ends with its parenthesis.
@@ -176,7 +178,7 @@ func (s *Session) Complete(ctx context.Context, word string) []string {
 	if err != nil {
 		return nil
 	}
-	m := chain.FindStringSubmatch(word)
+	m := chain().FindStringSubmatch(word)
 	object, begun := m[1], m[2]
 	stem := strings.TrimSuffix(word, begun)
 	var found []string

@@ -67,7 +67,7 @@ func (s Spec) Validate() error {
 //	   └────────┴───────── errors, all of them ──────┴───────────┘  └─► undo
 func (p *Plan) grow(s Spec) error {
 	if p.index == nil {
-		p.index = newIndex(p)
+		p.index = sizedIndex(p, len(s.Hosts)+len(s.Switches), len(s.Links))
 	}
 	g := &growth{
 		Plan:        p,

@@ -65,6 +65,11 @@ type Instance struct {
 	vswitch *daemon
 	closed  bool
 	failed  error // a daemon that could not be kept running
+
+	// tended are the ports' sockets that TendPorts has seen, by inode, of one run of
+	// ovs-vswitchd.
+	tended   map[uint64]bool
+	tendedOf *daemon
 }
 
 // Env returns the variables that make ovs-vsctl, ovs-ofctl and ovs-appctl speak to the
@@ -317,7 +322,10 @@ func (i *Instance) TendPorts() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if !i.closed && i.vswitch != nil {
-		tendPacketSockets(i.vswitch.cmd.Process.Pid, i.cfg.Ignore)
+		if i.tendedOf != i.vswitch {
+			i.tended, i.tendedOf = map[uint64]bool{}, i.vswitch
+		}
+		tendPacketSockets(i.vswitch.cmd.Process.Pid, i.cfg.Ignore, i.tended)
 	}
 }
 

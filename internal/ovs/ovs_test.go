@@ -198,7 +198,7 @@ func TestPacketSockets(t *testing.T) {
 		t.Errorf("%d packet sockets, want 1", found)
 	}
 	before, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
-	tendPacketSockets(os.Getpid(), 0)
+	tendPacketSockets(os.Getpid(), 0, map[uint64]bool{})
 	if after, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF); after <= before {
 		t.Errorf("receive buffer of %d bytes, was %d", after, before)
 	}

@@ -18,10 +18,19 @@ const receiveBuffer = 8 << 20
 
 // tendPacketSockets gives the packet sockets of process pid a receive buffer of receiveBuffer,
 // or the most that the system allows an ordinary user (net.core.rmem_max), and keeps frames of
-// an EtherType from them, if it is not 0.
-func tendPacketSockets(pid int, ignore uint16) {
+// an EtherType from them, if it is not 0. Those in tended, by inode, it leaves alone, and adds
+// the others there.
+func tendPacketSockets(pid int, ignore uint16, tended map[uint64]bool) {
 	filter := portFilter(ignore)
 	eachPacketSocket(pid, func(fd int) {
+		var st unix.Stat_t
+		if unix.Fstat(fd, &st) == nil {
+			if tended[st.Ino] {
+				unix.Close(fd)
+				return
+			}
+			tended[st.Ino] = true
+		}
 		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
 			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
 		}

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
@@ -113,9 +114,9 @@ func (d *document) syntax(text []byte, err error) {
 	switch msg := e.Message; {
 	case strings.Contains(msg, "max depth"):
 		d.at(m.Line, m.Column, "values are more than %d deep inside others; write fewer [ and {", maxDepth)
-	case inFlow && flowRange.MatchString(line):
-		at := flowRange.FindStringIndex(line)
-		d.at(m.Line, utf8.RuneCountInString(line[:at[0]])+1, "inside [ ] a range needs quotes; write %q in quotes, or the names without brackets: hosts: h[1-4] web", flowRange.FindString(line))
+	case inFlow && flowRange().MatchString(line):
+		at := flowRange().FindStringIndex(line)
+		d.at(m.Line, utf8.RuneCountInString(line[:at[0]])+1, "inside [ ] a range needs quotes; write %q in quotes, or the names without brackets: hosts: h[1-4] web", flowRange().FindString(line))
 	case strings.Contains(msg, "cannot start any token") && character == '\t':
 		d.at(m.Line, m.Column, "there is a tab; YAML is indented with blanks")
 	case strings.Contains(msg, "cannot start any token"):
@@ -158,7 +159,7 @@ func (d *document) syntax(text []byte, err error) {
 }
 
 // flowRange is a range where YAML takes the brackets for its own.
-var flowRange = regexp.MustCompile(`[\pL\d_.-]+\[\d[\d,-]*\]`)
+var flowRange = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[\pL\d_.-]+\[\d[\d,-]*\]`) })
 
 func indent(line string) int { return len(line) - len(strings.TrimLeft(line, " ")) }
 
