@@ -103,7 +103,10 @@ ip addr add 192.0.2.1/24 dev eth0
 ip link set eth0 up
 ip -n other addr add 192.0.2.2/24 dev eth1
 ip -n other link set eth1 up
-ping -c 1 -w 20 192.0.2.2 >/dev/null
+for i in $(seq 20); do # their link takes seconds, and ping gives up at "unreachable"
+	ping -c 1 -W 1 192.0.2.2 >/dev/null && break
+	[ $i != 20 ]
+done
 
 # A NIC for DPDK: vfio-pci behind an IOMMU, and hugepages.
 modprobe vfio-pci
