@@ -213,7 +213,7 @@ func FuzzDiff(f *testing.F) {
 	f.Fuzz(func(t *testing.T, a, b uint64) {
 		before, err := randomSpec(a).Plan()
 		if err != nil {
-			t.Skip(err)
+			return
 		}
 		spec := randomSpec(b)
 		want, err := spec.Plan()
