@@ -246,7 +246,7 @@ func trace(plan *topo.Plan, from, to string, seen []sighting) (path, others []st
 		}
 	}
 	for node, t := range first {
-		if last == from || t.After(first[last]) || t.Equal(first[last]) && node < last {
+		if node != from && (last == from || t.After(first[last]) || t.Equal(first[last]) && node < last) {
 			last = node
 		}
 	}
