@@ -11,30 +11,34 @@ PREFIX ?= /usr/local
 
 # What weft runs, and what its tests run besides.
 PACKAGES      := openvswitch-switch
-TEST_PACKAGES := $(PACKAGES) openvswitch-testcontroller iproute2 iputils-ping nftables procps uidmap slirp4netns gcc libc6-dev kmod xz-utils
+TEST_PACKAGES := $(PACKAGES) libyang-tools openvswitch-testcontroller iproute2 iputils-ping nftables procps uidmap slirp4netns gcc libc6-dev kmod xz-utils
 
 # Tests of packages that build networks, of those that start virtual machines, and of all
 # others, which -race watches.
-KERNEL   := ./e2e ./internal/probe ./link/wire
+KERNEL   := ./e2e ./internal/probe ./link/wire ./link/netem
 MACHINES := ./internal/vm/cmd/vm
 PURE      = $(filter-out $(shell $(GO) list $(KERNEL) $(MACHINES)),$(shell $(GO) list ./...))
 
 # Tests that run again under Debian's kernel, which has what this one may lack (openvswitch,
-# sch_netem, 802.1Q): PACKAGE:PATTERN, as for go test -run, without spaces. All of it, with
-# those of $(MACHINES), has VM_SECONDS.
+# sch_netem, 802.1Q): PACKAGE:PATTERN or PACKAGE:PATTERN:FLAGS, without spaces. The pattern is
+# go test -run's; flags are go tool vm's, with commas between: -nics=2,-hugepages=64. Each
+# starts a machine. All of it, with the tests of $(MACHINES), has VM_SECONDS.
 VM_SECONDS ?= 600
 VM_TESTS   := \
-	./e2e:TestKernelDatapath
+	./e2e:TestKernelDatapath|TestJustBooted \
+	./link/netem:Test
 
 # Fuzz targets, each for FUZZTIME: PACKAGE:TARGET.
 # A number of runs, not a time: when a time is over, go test sometimes reports that as a failure.
 FUZZTIME ?= 20000x
-FUZZ     := ./topo:FuzzGenerate ./topo:FuzzPlan ./topo:FuzzParseController ./topo:FuzzLinkOptions ./control:FuzzReader ./control:FuzzController \
-	./shell:FuzzLine ./internal/probe:FuzzEcho ./cmd/weft:FuzzOptparse ./node:FuzzSplit
+FUZZ     := ./topo:FuzzGenerate ./topo:FuzzPlan ./topo/netfile:FuzzYAML ./topo/netfile:FuzzGraphML ./topo/netfile:FuzzMiniEdit ./topo/netfile:FuzzContainerlab ./topo:FuzzParseController ./topo:FuzzLinkOptions ./topo:FuzzDiff ./topo:FuzzGroups ./network:FuzzSchedule ./control:FuzzReader ./control:FuzzController \
+	./link/wire/lane:FuzzSegments ./link/wire/lane:FuzzParseTrace ./link/record:FuzzReader ./internal/filter:FuzzParseProgram \
+	./shell:FuzzLine ./script:FuzzScript ./internal/probe:FuzzEcho ./cmd/weft:FuzzOptparse ./node:FuzzSplit \
+	./experiment:FuzzParse
 
 .PHONY: build
 build: ## compile bin/weft
-	$(GO) build -o bin/weft ./cmd/weft
+	CGO_ENABLED=0 $(GO) build -o bin/weft ./cmd/weft
 
 .PHONY: demo
 demo: ## install what is missing, compile, and ping through a tree of switches
@@ -85,14 +89,15 @@ vm: build ## tests under Debian's kernel, in a virtual machine; skipped where th
 	@echo "== tests under Debian's kernel, in a virtual machine"
 	@if $(GO) tool vm -fetch 2>bin/vm.log; then $(call inVM); \
 	elif [ -n "$$CI" ]; then cat bin/vm.log; exit 1; \
-	else $(GO) tool testreport -o bin/results/vm.json -skipped "$$(grep '^vm: ' bin/vm.log | head -n 1)"; fi
+	else $(GO) tool testreport -o bin/results/vm.json -skipped "$$(sed -n 's,^vm: ,,p' bin/vm.log | head -n 1)"; fi
 
 # inVM runs VM_TESTS in virtual machines, as long as there is time.
 define inVM
 { status=0; $(GO) test -json -count=1 -timeout $(VM_SECONDS)s $(MACHINES) || status=1; \
 for t in $(foreach t,$(VM_TESTS),'$t'); do \
+	IFS=: read -r package pattern flags <<<"$$t"; \
 	WEFT_E2E_PROGRAM=$(CURDIR)/bin/weft $(GO) test -json -count=1 -timeout 0 \
-		-exec "$(GO) tool vm -timeout $$(($(VM_SECONDS)-SECONDS))s --" "$${t%%:*}" -run "$${t#*:}" || status=1; \
+		-exec "$(GO) tool vm -timeout $$(($(VM_SECONDS)-SECONDS))s $${flags//,/ } --" "$$package" -run "$$pattern" || status=1; \
 done; exit $$status; } | $(GO) tool testreport -o bin/results/vm.json
 endef
 

@@ -22,18 +22,23 @@ import (
 func arrows() map[string][]string {
 	bottom := []string{"topo", "internal/"}
 	return map[string][]string{
-		"cmd/weft": {"session", "experiment", "script", "shell", "api", "network", "capture", "conversation", "topo", "internal/doctor", "internal/sandbox"},
+		"cmd/weft": {"session", "graph", "link/record", "link/parquet", "experiment", "script", "shell", "api", "network", "capture", "conversation", "topo", "topo/netfile", "topologies", "internal/doctor", "internal/sandbox"},
 		// Builds networks, acts on them, checks and reports.
-		"experiment":     {"api", "network", "capture", "conversation", "control", "control/openflow", "topo", "topo/", "internal/"},
+		"experiment":     {"graph", "api", "network", "capture", "conversation", "control", "control/openflow", "topo", "topo/", "internal/"},
+		"graph":          {"topo"},
 		"session":        {"shell", "api", "network", "capture", "conversation", "topo", "internal/sandbox"},
-		"shell":          {"api", "network", "capture", "conversation", "topo"},
+		"shell":          {"script", "api", "network", "capture", "conversation", "topo"},
 		"script":         {"experiment", "api", "network", "topo"},
-		"api":            {"network", "node", "capture", "conversation", "topo"},
-		"network":        {"node", "link", "control", "capture", "conversation", "dpdkhost", "topo", "internal/"},
+		"api":            {"network", "node", "capture", "conversation", "topo", "internal/sandbox"},
+		"network":        {"node", "link", "link/parquet", "link/wire", "link/netem", "control", "capture", "conversation", "dpdkhost", "topo", "internal/"},
 		"node":           bottom, // not link: network joins them
 		"link":           bottom, // not node
-		"link/wire":      {"link", "link/wire/lane", "topo", "internal/"},
-		"link/wire/lane": {"link", "topo", "internal/"},
+		"link/wire":      {"link", "link/record", "link/wire/lane", "topo", "internal/"},
+		"link/netem":     {"link", "topo", "internal/"},
+		"link/linktest":  {"link", "topo", "internal/"},
+		"link/wire/lane": {"link", "link/record", "topo"},
+		"link/record":    {"internal/"},
+		"link/parquet":   {"link/record"},
 		"control":        bottom,
 		// What control relays, as values and text.
 		"control/openflow": {"control", "internal/"},
@@ -44,13 +49,17 @@ func arrows() map[string][]string {
 		"dpdkhost/nf":      {"dpdkhost/shm"},
 		"dpdkhost/manager": {"dpdkhost/shm", "dpdkhost/nf"},
 		"dpdkhost/nic":     nil,
+		"topo/netfile":     {"topo"},
+		"topologies":       nil,
 		// A tool of the tests.
 		"internal/vm/cmd/vm": {"internal/vm"},
 		// Outsiders use the program, not its packages.
 		"bench":         nil,
 		"bench/capture": nil,
-		"e2e":           nil,
-		".":             nil,
+		// The same loads on bare drivers, without a network around them.
+		"bench/link": {"link", "link/record", "link/wire", "link/netem", "internal/"},
+		"e2e":        nil,
+		".":          nil,
 	}
 }
 

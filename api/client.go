@@ -1,5 +1,8 @@
 // Package api is the HTTP API of a running network over a Unix socket: the server
-// around a network.Network, and the client that the REPL and the commands use.
+// around a network.Network, and the client that the REPL and the commands use, as may
+// other programs in Go. OpenAPI describes it for those in other languages.
+//
+// It may import network and node, for their values, and internal/sandbox, to find sockets.
 package api
 
 import (
@@ -15,6 +18,7 @@ import (
 	"net/url"
 	"time"
 
+	"weft/internal/sandbox"
 	"weft/network"
 	"weft/topo"
 )
@@ -23,6 +27,18 @@ import (
 type Client struct {
 	path string
 	http *http.Client
+}
+
+// Open returns a Client of a running network of this user's. It does not connect yet.
+func Open(name string) (*Client, error) {
+	if err := sandbox.Check(name); err != nil {
+		return nil, err
+	}
+	path, err := sandbox.SocketPath(name)
+	if err != nil {
+		return nil, err
+	}
+	return Dial(path), nil
 }
 
 // Dial returns a Client of the API socket at path. It does not connect yet.
@@ -55,14 +71,16 @@ func (c *Client) Start(ctx context.Context, progress func(network.Event)) error 
 	return c.stream(ctx, http.MethodPost, "/v1/network/start", nil, progress)
 }
 
+// RunCommands runs the commands of the plan that are due at the start. It returns when they
+// have ended, with the error of those that failed; the others run at their times.
+func (c *Client) RunCommands(ctx context.Context) error {
+	_, err := call[struct{}](ctx, c, http.MethodPost, "/v1/network/run", nil)
+	return err
+}
+
 // Down stops the network's controllers and programs, and ends the sandbox.
 func (c *Client) Down(ctx context.Context, progress func(network.Event)) error {
 	return c.stream(ctx, http.MethodDelete, "/v1/network", nil, progress)
-}
-
-// Events calls report for each event from now on, until the network or ctx ends.
-func (c *Client) Events(ctx context.Context, report func(network.Event)) error {
-	return c.stream(ctx, http.MethodGet, "/v1/events", nil, report)
 }
 
 // Info returns what the network is, in brief. It answers while the network is built, too.
@@ -73,6 +91,11 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 // State returns what the network is now.
 func (c *Client) State(ctx context.Context) (network.State, error) {
 	return call[network.State](ctx, c, http.MethodGet, "/v1/network", nil)
+}
+
+// Node returns all that is known of a node.
+func (c *Client) Node(ctx context.Context, name string) (network.NodeState, error) {
+	return call[network.NodeState](ctx, c, http.MethodGet, "/v1/nodes/"+url.PathEscape(name), nil)
 }
 
 // Wait waits until every switch is connected to its controllers, at most timeout,
@@ -133,12 +156,6 @@ func (c *Client) DeleteLink(ctx context.Context, a, b string) error {
 	return err
 }
 
-// SetLink takes both ends of every link between two nodes up or down.
-func (c *Client) SetLink(ctx context.Context, a, b string, up bool) error {
-	_, err := call[none](ctx, c, http.MethodPatch, linkPath(a, b), linkChange{up})
-	return err
-}
-
 // SetSwitch starts or stops a switch.
 func (c *Client) SetSwitch(ctx context.Context, name string, running bool) error {
 	_, err := call[none](ctx, c, http.MethodPatch, "/v1/switches/"+url.PathEscape(name), switchChange{running})
@@ -168,13 +185,18 @@ func (c *Client) do(ctx context.Context, method, path string, body any) (*http.R
 	}
 	if resp.StatusCode >= 300 {
 		defer resp.Body.Close()
-		var e Error
-		if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || e.Message == "" {
-			return nil, fmt.Errorf("%s %s: %s", method, path, resp.Status)
-		}
-		return nil, &e
+		return nil, answered(resp)
 	}
 	return resp, nil
+}
+
+// answered is the error that the network answered with.
+func answered(resp *http.Response) error {
+	var e Error
+	if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || e.Message == "" {
+		e.Message = "the network answers " + resp.Status
+	}
+	return &e
 }
 
 // gone is the error of a network that does not answer, or of ctx's end.
@@ -201,8 +223,17 @@ func call[T any](ctx context.Context, c *Client, method, path string, body any) 
 	return v, nil
 }
 
-// stream reads JSON lines of streamLine until the last, which has Done or Error.
+// stream reads streamLines until the last and calls progress, if not nil, for each event.
 func (c *Client) stream(ctx context.Context, method, path string, body any, progress func(network.Event)) error {
+	return c.lines(ctx, method, path, body, func(l streamLine) {
+		if l.Event != nil && progress != nil {
+			progress(*l.Event)
+		}
+	})
+}
+
+// lines calls f for each streamLine but the last.
+func (c *Client) lines(ctx context.Context, method, path string, body any, f func(streamLine)) error {
 	resp, err := c.do(ctx, method, path, body)
 	if err != nil {
 		return err
@@ -212,23 +243,22 @@ func (c *Client) stream(ctx context.Context, method, path string, body any, prog
 	for {
 		var l streamLine
 		if err := dec.Decode(&l); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return fmt.Errorf("%w (%s %s: %v)", ErrGone, method, path, err)
+			return gone(ctx, fmt.Errorf("%s %s: %w", method, path, err))
 		}
 		switch {
 		case l.Error != "":
 			return &Error{Message: l.Error}
 		case l.Done:
 			return nil
-		case l.Event != nil && progress != nil:
-			progress(*l.Event)
 		}
+		f(l)
 	}
 }
 
+// A streamLine is a line of an answer that comes bit by bit. The last has Done or Error.
 type streamLine struct {
+	// Diff is what is to be done (POST /v1/apply).
+	Diff  *topo.Diff     `json:"diff,omitempty"`
 	Event *network.Event `json:"event,omitempty"`
 	Error string         `json:"error,omitempty"`
 	Done  bool           `json:"done,omitempty"`

@@ -233,11 +233,14 @@ func (c *Cmd) Signal(sig syscall.Signal) error {
 // files returns what the program gets for standard input, output and error, and those among
 // them that are to be closed here once it has them.
 func (c *Cmd) files() (files [3]*os.File, theirs []*os.File, err error) {
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return files, nil, err
+	var null *os.File
+	devNull := func() *os.File {
+		if null == nil && err == nil {
+			null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0)
+			theirs = append(theirs, null)
+		}
+		return null
 	}
-	theirs = []*os.File{null}
 	pipe := func() (r, w *os.File) {
 		if err == nil {
 			r, w, err = os.Pipe()
@@ -246,7 +249,7 @@ func (c *Cmd) files() (files [3]*os.File, theirs []*os.File, err error) {
 	}
 	switch in := c.Stdin.(type) {
 	case nil:
-		files[0] = null
+		files[0] = devNull()
 	case *os.File:
 		files[0] = in
 	default:
@@ -264,7 +267,7 @@ func (c *Cmd) files() (files [3]*os.File, theirs []*os.File, err error) {
 	for i, out := range []io.Writer{c.Stdout, c.Stderr} {
 		switch out := out.(type) {
 		case nil:
-			files[1+i] = null
+			files[1+i] = devNull()
 			continue
 		case *os.File:
 			files[1+i] = out

@@ -146,6 +146,13 @@ func (l *lineWriter) event(e network.Event) {
 	}
 }
 
+func (l *lineWriter) diff(d *topo.Diff) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.enc.Encode(streamLine{Diff: d})
+	l.flush()
+}
+
 func (l *lineWriter) end(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -232,32 +239,6 @@ func (s *Server) down(w http.ResponseWriter, r *http.Request) {
 	}
 	l.end(err)
 	s.end.Do(func() { close(s.done) })
-}
-
-func (s *Server) events(w http.ResponseWriter, r *http.Request) {
-	n, err := s.network()
-	if err != nil {
-		fail(w, err)
-		return
-	}
-	events, cancel := n.Events()
-	defer cancel()
-	l := newLineWriter(w)
-	l.mu.Lock()
-	l.flush()
-	l.mu.Unlock()
-	for {
-		select {
-		case e, ok := <-events:
-			if !ok {
-				l.end(nil)
-				return
-			}
-			l.event(e)
-		case <-r.Context().Done():
-			return
-		}
-	}
 }
 
 // shell upgrades the connection to frames and runs one command line.

@@ -2,7 +2,6 @@ package api
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -11,6 +10,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
+	"strings"
 )
 
 // A ShellRequest runs a command line in a node's persistent shell (hosts and
@@ -95,42 +96,52 @@ func (c *Client) Shell(ctx context.Context, r ShellRequest, stdin io.Reader, std
 	}
 }
 
-// upgrade posts r and turns the connection into one of frames.
+// upgrade posts r and turns the connection into one of frames. It speaks HTTP by itself:
+// net/http takes a process that does nothing else as long to start as all the rest.
 func (c *Client) upgrade(ctx context.Context, path, protocol string, r any) (*net.UnixConn, *framer, error) {
 	body, err := json.Marshal(r)
 	if err != nil {
 		return nil, nil, err
 	}
-	req, err := http.NewRequest(http.MethodPost, "http://weft"+path, bytes.NewReader(body))
-	if err != nil {
-		return nil, nil, err
-	}
-	req.Header.Set("Connection", "Upgrade")
-	req.Header.Set("Upgrade", protocol)
-	var d net.Dialer
-	nc, err := d.DialContext(ctx, "unix", c.path)
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: c.path, Net: "unix"})
 	if err != nil {
 		return nil, nil, gone(ctx, err)
 	}
-	conn := nc.(*net.UnixConn)
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
+	head := "POST " + path + " HTTP/1.1\r\nHost: weft\r\nConnection: Upgrade\r\nUpgrade: " + protocol +
+		"\r\nContent-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n"
 	buf := bufio.NewReader(conn)
-	var resp *http.Response
-	if err = req.Write(conn); err == nil {
-		resp, err = http.ReadResponse(buf, req)
+	_, err = conn.Write(append([]byte(head), body...))
+	if err == nil {
+		err = switched(buf)
 	}
 	if err != nil {
 		conn.Close()
+		var refused *Error
+		if errors.As(err, &refused) {
+			return nil, nil, err
+		}
 		return nil, nil, gone(ctx, err)
 	}
-	if resp.StatusCode != http.StatusSwitchingProtocols {
-		defer conn.Close()
-		var e Error
-		if json.NewDecoder(resp.Body).Decode(&e) == nil && e.Message != "" {
-			return nil, nil, &e
-		}
-		return nil, nil, errors.New(path + ": " + resp.Status)
-	}
 	return conn, &framer{r: buf, w: conn}, nil
+}
+
+// switched reads the answer to a request to switch protocols; that it is refused is an *Error.
+func switched(r *bufio.Reader) error {
+	const wanted = "HTTP/1.1 101 "
+	if got, _ := r.Peek(len(wanted)); string(got) != wanted {
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		return answered(resp)
+	}
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil || strings.TrimSpace(line) == "" {
+			return err
+		}
+	}
 }

@@ -110,8 +110,8 @@ func TestChoose(t *testing.T) {
 		skipSlow bool
 		want     []string
 	}{
-		{"", false, []string{"single", "tree", "torus", "pingall", "tcp", "memory", "relay", "relay-capture", "relay-latency"}},
-		{"", true, []string{"single", "torus", "tcp", "relay", "relay-capture", "relay-latency"}},
+		{"", false, []string{"single", "tree", "torus", "pingall", "tcp", "memory", "relay", "relay-capture", "relay-latency", "up", "apply", "exec"}},
+		{"", true, []string{"single", "torus", "tcp", "relay", "relay-capture", "relay-latency", "up", "apply", "exec"}},
 		{"relay", false, []string{"relay", "relay-capture", "relay-latency"}},
 		{"relay-latency", false, []string{"relay-latency"}},
 		{"tcp,single", false, []string{"tcp", "single"}},

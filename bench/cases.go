@@ -52,7 +52,8 @@ func benchmarks(weft string) []benchmark {
 		upDown(weft, "tree", "tree,2,32", "ovsc", true, 30),
 		upDown(weft, "torus", "torus,10,10", "none", false, 20),
 	}
-	return append(append(all, pingAll(weft), tcp(weft), memory(weft)), relay(weft)...)
+	all = append(append(all, pingAll(weft), tcp(weft), memory(weft)), relay(weft)...)
+	return append(all, live(weft)...)
 }
 
 // mininet adds to mn's command line what it needs to work at all where the kernel has

@@ -7,6 +7,8 @@
 // The benchmarks called relay compare weft's control channel with none: for them this
 // program is a switch too (go run ./bench storm tcp:HOST:PORT).
 //
+// Those called up, apply and exec are of networks that live on, and need no Mininet.
+//
 // It exits with 1 if something failed or a goal was missed. It imports no package of
 // weft: it runs the program as its users do.
 package main
@@ -92,6 +94,7 @@ func run(ctx context.Context, args []string) error {
 func place(ctx context.Context, from, path string) (string, error) {
 	if from == "" {
 		cmd := exec.CommandContext(ctx, "go", "build", "-o", path, "./cmd/weft")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build does
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("build weft (run this at the top of the repository, or give -weft): %w\n%s", err, out)
 		}

@@ -5,12 +5,14 @@ import (
 	"fmt"
 
 	"golang.org/x/net/bpf"
+
+	"weft/internal/filter"
 )
 
 // Matcher returns a function that says whether an Ethernet frame matches an expression of
 // pcap-filter(7), for packets that were captured before.
 func Matcher(ctx context.Context, expression string) (func(frame []byte) bool, error) {
-	raw, err := dump(ctx, expression, MaxSnapLen, "-y", "EN10MB")
+	raw, err := filter.Ethernet(ctx, expression, MaxSnapLen)
 	if err != nil {
 		return nil, err
 	}

@@ -234,8 +234,8 @@ func (s *show) play() {
 			s.peer.fail(err)
 			return
 		}
-		s.peer.send(m.message)
 		s.played.Add(1)
+		s.peer.send(m.message)
 	}
 }
 
@@ -253,8 +253,8 @@ func (s *show) answer(m Message) {
 	a := list[min(s.seen[key], len(list)-1)]
 	s.seen[key]++
 	for _, said := range a.messages {
+		s.played.Add(1) // first: whoever has the message may ask
 		s.peer.send(a.adapt(said, m.XID(), live))
-		s.played.Add(1)
 	}
 }
 

@@ -122,6 +122,12 @@ func ownMachine() error {
 	if err := unix.Mount("e2e", "/run/weft", "tmpfs", 0, "mode=0700"); err != nil {
 		return fmt.Errorf("/run/weft: %w", err)
 	}
+	// Ordinary users may make TAP devices, as on most machines.
+	if err := unix.Mount("e2e", "/dev/net", "tmpfs", unix.MS_NOSUID, "mode=0755"); err == nil {
+		if err := unix.Mknod("/dev/net/tun", unix.S_IFCHR, int(unix.Mkdev(10, 200))); err == nil {
+			os.Chmod("/dev/net/tun", 0o666)
+		}
+	}
 	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 		return fmt.Errorf("lo up: %w: %s", err, out)
 	}

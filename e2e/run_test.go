@@ -16,9 +16,9 @@ import (
 
 // Bounds of waiting. They are generous: the machine may be busy. Only a hang meets them.
 const (
-	most      = 60 * time.Second // any run
-	mostGone  = 30 * time.Second // until nothing is left
-	mostReady = 60 * time.Second // a network or an answer
+	most      = 120 * time.Second // any run
+	mostGone  = 30 * time.Second  // until nothing is left
+	mostReady = 120 * time.Second // a network or an answer
 )
 
 // A launch is a way to start weft.

@@ -322,14 +322,17 @@ func FormatValue(u Unit, v any) string {
 	return fmt.Sprint(v)
 }
 
-// formatNumber writes at most four significant digits after those before the point.
+// formatNumber writes whole numbers as they are, others with three significant digits.
 func formatNumber(v float64) string {
 	if v == math.Trunc(v) && math.Abs(v) < 1e15 {
 		return strconv.FormatFloat(v, 'f', 0, 64)
 	}
-	digits := 3
-	for limit := 1.0; digits > 1 && math.Abs(v) >= 10*limit; limit *= 10 {
+	digits := 2
+	for limit := 10.0; digits > 0 && math.Abs(v) >= limit; limit *= 10 {
 		digits--
+	}
+	if v != 0 && math.Abs(v) < 0.1 {
+		return strconv.FormatFloat(v, 'g', 3, 64)
 	}
 	return strconv.FormatFloat(v, 'f', digits, 64)
 }

@@ -81,11 +81,12 @@ func stepKeys() []Field {
 	}
 }
 
-// NewStep makes a step of a kind from values by name: the fields of its action and those
-// that all steps have (name, at, timeout, within, expect, points, required, may_fail).
+// NewStep makes a step of a kind from its short form, if that is not nil, and from values by
+// name: the fields of its action and those that all steps have (name, at, timeout, within,
+// expect, points, required, may_fail).
 // Values are strings, numbers (int, int64, float64), booleans, []any, map[string]any; for steps
 // within steps []Step. It is for scripts; its error joins *FieldErrors.
-func NewStep(kind string, values map[string]any) (Step, error) {
+func NewStep(kind string, short any, values map[string]any) (Step, error) {
 	k, err := LookupKind(kind)
 	if err != nil {
 		return Step{}, err
@@ -101,7 +102,14 @@ func NewStep(kind string, values map[string]any) (Step, error) {
 	}
 	d := decoder{errs: &errs}
 	s := d.common(nil, common, k)
-	s.Action = d.action(nil, k, own)
+	if short == nil {
+		s.Action = d.action(nil, k, own)
+		return s, errs.join()
+	}
+	s.Action = d.action(nil, k, short)
+	if len(own) > 0 && len(errs) == 0 {
+		d.fields(nil, reflect.ValueOf(s.Action).Elem(), own, k.Name)
+	}
 	return s, errs.join()
 }
 
@@ -269,9 +277,17 @@ func (d *decoder) fields(path []any, to reflect.Value, values map[string]any, wh
 	for _, f := range known {
 		names = append(names, f.name)
 	}
+	rest := slices.Index(names, restKey)
 	for _, name := range sortedKeys(values) {
 		at := append(slices.Clip(path), name)
 		i := slices.Index(names, name)
+		if rest >= 0 && name != "options" && (i < 0 || i == rest) {
+			d.linkOption(at, to.FieldByIndex(known[rest].index), name, values[name])
+			continue
+		}
+		if rest >= 0 && name == "options" {
+			i = rest
+		}
 		if i < 0 {
 			d.errs.failKey(at, unknown("field of "+what, name, names))
 			continue
@@ -284,10 +300,24 @@ func (d *decoder) fields(path []any, to reflect.Value, values map[string]any, wh
 		}
 	}
 	for _, f := range known {
-		if _, given := values[f.name]; f.required && !given {
-			d.errs.fail(path, fmt.Errorf("%s needs %s: %s", what, f.name, f.doc))
+		if _, given := values[f.name]; f.required && !given && to.FieldByIndex(f.index).IsZero() {
+			d.errs.fail(path, fmt.Errorf("%s is missing: %s", f.name, f.doc))
 		}
 	}
+}
+
+// restKey is the name of the field that takes all settings of links.
+const restKey = "*"
+
+// linkOption adds a setting of links, written as a field.
+func (d *decoder) linkOption(path []any, to reflect.Value, name string, v any) {
+	text, err := asText(v)
+	if err != nil {
+		d.errs.fail(path, err)
+		return
+	}
+	options := to.Addr().Interface().(*[]string)
+	*options = append(*options, name+"="+text)
 }
 
 // value sets one field.
@@ -315,10 +345,10 @@ func (d *decoder) value(path []any, to reflect.Value, v any) {
 		*p, err = asNumber(v)
 	case *bool:
 		*p, err = asBool(v)
-	case **bool:
-		var b bool
-		b, err = asBool(v)
-		*p = &b
+	case **int:
+		var n int
+		n, err = asInt(v)
+		*p = &n
 	case *time.Duration:
 		*p, err = asPositive(v)
 	case *topo.Rate:
@@ -329,12 +359,13 @@ func (d *decoder) value(path []any, to reflect.Value, v any) {
 			}
 		}
 	case *[]Step:
+		before := len(*d.errs)
 		if s, ok := v.([]Step); ok {
 			*p = s
 		} else {
 			*p = d.steps(path, v)
 		}
-		if len(*p) == 0 && err == nil {
+		if len(*p) == 0 && len(*d.errs) == before {
 			err = errors.New("there are no steps; write at least one")
 		}
 	case *map[string]string:
@@ -412,11 +443,7 @@ func (d *decoder) step(path []any, v any) (Step, bool) {
 		case slices.Contains(names, name):
 			actions = append(actions, name)
 		default:
-			all := slices.Clone(names)
-			for _, f := range stepKeys() {
-				all = append(all, f.Name)
-			}
-			d.errs.failKey(append(slices.Clip(path), name), unknown("action", name, all))
+			d.errs.failKey(append(slices.Clip(path), name), unknownAction(name, names))
 		}
 	}
 	switch {
@@ -435,7 +462,19 @@ func (d *decoder) step(path []any, v any) (Step, bool) {
 	if d.position != nil {
 		s.Position = d.position(path)
 	}
-	return s, true
+	return s, len(*d.errs) == before
+}
+
+// unknownAction says that there is no such action, nor anything else that steps have.
+func unknownAction(name string, kinds []string) error {
+	all := slices.Clone(kinds)
+	for _, f := range stepKeys() {
+		all = append(all, f.Name)
+	}
+	if near := topo.Nearest(name, all); near != "" {
+		return fmt.Errorf("there is no action %q; did you mean %s?", name, near)
+	}
+	return fmt.Errorf("there is no action %q (there are: %s)", name, strings.Join(kinds, ", "))
 }
 
 func sortedKeys(m map[string]any) []string {

@@ -40,11 +40,11 @@ func typeName(t reflect.Type) string {
 		return "text"
 	case []string:
 		return "names"
-	case int:
+	case int, *int:
 		return "whole number"
 	case float64:
 		return "number"
-	case bool, *bool:
+	case bool:
 		return "yes or no"
 	case time.Duration:
 		return "time"

@@ -68,11 +68,84 @@ func measureKinds() []Kind {
 }
 
 func lookKinds() []Kind {
-	return nil
+	path := []Quantity{
+		{"path", Nodes, "the nodes between the two hosts that the packet crossed, in order"},
+		{"others", Nodes, "other nodes that saw it, as when a switch floods"},
+		{"hops", Number, "how many nodes it crossed"},
+		{"received", Number, "1 if it arrived, else 0"},
+	}
+	flows := []Quantity{
+		{"count", Number, "entries"},
+		{"packets", Number, "packets that they matched"},
+		{"bytes", Number, "bytes of these packets"},
+	}
+	packets := []Quantity{
+		{"count", Number, "packets"},
+		{"bytes", Number, "bytes of these packets"},
+		{"first", Time, "when the first one passed, from the trial's first step"},
+		{"last", Time, "when the last one passed"},
+	}
+	messages := []Quantity{
+		{"count", Number, "messages"},
+		{"bytes", Number, "bytes of these messages"},
+		{"packet_ins", Number, "PACKET_INs of the switches, whatever types are picked"},
+		{"unanswered", Number, "PACKET_INs that caused nothing"},
+		{"setup", Time, "median time from a PACKET_IN to the FLOW_MOD or PACKET_OUT that it caused"},
+		{"setup_p99", Time, "99th percentile of these times"},
+		{"setup_max", Time, "the longest of them"},
+	}
+	return []Kind{
+		{
+			Name: "path", Doc: "send a packet from one host to another and see which nodes it crosses", Check: true,
+			New: func() Action { return &Path{} }, Short: shortPair, Usage: "h1 -> h2",
+			Quantities: path, Default: []Expectation{mustExpect(path, "received", "1")},
+		},
+		{
+			Name: "flows", Doc: "count entries of a switch's flow table", Check: true,
+			New: func() Action { return &Flows{} }, Short: shortFlows, Usage: "s1",
+			Quantities: flows, Default: []Expectation{mustExpect(flows, "count", "at least 1")},
+		},
+		{
+			Name: "capture", Doc: "capture packets into a file of the results, until stop or the end",
+			New: func() Action { return &Capture{} }, Short: shortCapture, Usage: "s1-s2",
+		},
+		{
+			Name: "packets", Doc: "count the packets of a capture, which ends", Check: true, once: true,
+			New: func() Action { return &Packets{} }, Short: shortPackets, Usage: "name of the capture",
+			Quantities: packets, Default: []Expectation{mustExpect(packets, "count", "at least 1")},
+		},
+		{
+			Name: "messages", Doc: "count the OpenFlow messages of a capture of control channels, which ends", Check: true, once: true,
+			New: func() Action { return &Messages{} }, Short: shortMessages, Usage: "name of the capture",
+			Quantities: messages, Default: []Expectation{mustExpect(messages, "count", "at least 1")},
+		},
+	}
 }
 
 func programKinds() []Kind {
-	return nil
+	exec := []Quantity{
+		{"exit", Number, "exit status, 128+n if signal n ended it"},
+		{"output", Text, "standard output"},
+		{"errors", Text, "standard error"},
+		{"seconds", Time, "how long it ran"},
+	}
+	return []Kind{
+		{
+			Name: "exec", Doc: "run a command on a node and wait for its end",
+			New: func() Action { return &Exec{} }, Short: shortExec, Usage: "h1 ping -c1 h2",
+			Quantities: exec, Default: []Expectation{mustExpect(exec, "exit", "0")},
+		},
+		{
+			Name: "start", Doc: "start a service on a node, and wait until it is ready",
+			New:        func() Action { return &Start{} },
+			Quantities: []Quantity{{"ready", Time, "how long it took to be ready"}},
+		},
+		{
+			Name: "stop", Doc: "end a service or a capture",
+			New: func() Action { return &Stop{} }, Short: shortStop, Usage: "name",
+			Quantities: append([]Quantity{{"packets", Number, "packets of a capture"}}, exec...),
+		},
+	}
 }
 
 func changeKinds() []Kind {
@@ -84,6 +157,22 @@ func changeKinds() []Kind {
 		{
 			Name: "up", Doc: "undo down",
 			New: func() Action { return &Up{} }, Short: shortTargets, Usage: "s1-s2, s1, h1 or s1:c0",
+		},
+		{
+			Name: "link", Doc: "change what links do to frames: rate, delay, loss, ...",
+			New: func() Action { return &LinkOptions{} }, Short: shortLink, Usage: "s1-s2 delay=20ms bw=5",
+		},
+		{
+			Name: "cut", Doc: "make links drop all frames while their ends stay up",
+			New: func() Action { return &Cut{} }, Short: shortLinks, Usage: "s1-s2, or s1->s2",
+		},
+		{
+			Name: "mend", Doc: "undo cut",
+			New: func() Action { return &Mend{} }, Short: shortLinks, Usage: "s1-s2, or s1->s2",
+		},
+		{
+			Name: "control", Doc: "delay or limit a control channel",
+			New: func() Action { return &Control{} },
 		},
 	}
 }

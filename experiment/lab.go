@@ -40,10 +40,18 @@ func openLab(ctx context.Context, name string) (*lab, error) {
 	return l, nil
 }
 
-// build makes the network of plan and waits for its controllers, connect at the most if that is
+// A shelter says which directories confined programs may write to, and which they see.
+type shelter struct{ writable, readable []string }
+
+// build makes the network of plan, with its programs confined unless s is nil, and waits for its controllers, connect at the most if that is
 // above zero.
-func (l *lab) build(plan *topo.Plan, connect time.Duration, report func(network.Event)) error {
+func (l *lab) build(plan *topo.Plan, s *shelter, connect time.Duration, report func(network.Event)) error {
 	plan.Name = l.box.Name
+	if s != nil {
+		if err := l.client.Confine(l.ctx, s.writable, s.readable); err != nil {
+			return l.explain(err)
+		}
+	}
 	if err := l.client.Up(l.ctx, plan, report); err != nil {
 		return l.explain(err)
 	}
@@ -51,7 +59,7 @@ func (l *lab) build(plan *topo.Plan, connect time.Duration, report func(network.
 		return l.explain(err)
 	}
 	if connect < 0 {
-		return nil
+		return l.runCommands(plan)
 	}
 	missing, err := l.client.Wait(l.ctx, connect)
 	if err != nil {
@@ -64,7 +72,15 @@ func (l *lab) build(plan *topo.Plan, connect time.Duration, report func(network.
 	if len(names) > 0 {
 		return fmt.Errorf("no controller within %s: %s", formatDuration(connect), strings.Join(names[:min(len(names), 5)], "; "))
 	}
-	return nil
+	return l.runCommands(plan)
+}
+
+// runCommands runs what the network's description says is to run.
+func (l *lab) runCommands(plan *topo.Plan) error {
+	if len(plan.Commands) == 0 {
+		return nil
+	}
+	return l.explain(l.client.RunCommands(l.ctx))
 }
 
 // explain adds to an error that comes from the sandbox's end why it ended.

@@ -28,6 +28,8 @@ func shortPair(a Action, text string) error {
 		a.From, a.To = from[0], to[0]
 	case *Iperf:
 		a.From, a.To = from[0], to[0]
+	case *Path:
+		a.From, a.To = from[0], to[0]
 	}
 	return nil
 }
@@ -261,7 +263,7 @@ func (p *PingAll) Estimate() time.Duration { return time.Second }
 func (p *PingAll) Do(ctx context.Context, t *Trial) (Outcome, error) {
 	q := network.PingRequest{IPv6: p.IPv6, Timeout: p.Wait, Tries: p.Tries, Count: p.Count}
 	if len(p.Hosts) > 0 {
-		q.Hosts = hosts(t.plan, p.Hosts)
+		q.Hosts = hosts(t.Plan(), p.Hosts)
 	}
 	r, err := t.Client.Ping(ctx, q)
 	if err != nil {
@@ -422,7 +424,7 @@ func (r *Reach) Do(ctx context.Context, t *Trial) (Outcome, error) { return r.tr
 func (r *Unreachable) Do(ctx context.Context, t *Trial) (Outcome, error) { return r.try(ctx, t, 1) }
 
 func (r *Reach) try(ctx context.Context, t *Trial, tries int) (Outcome, error) {
-	pairs := r.pairs(t.plan)
+	pairs := r.pairs(t.Plan())
 	yes, no, result, err := r.probe(ctx, t, pairs, tries)
 	if err != nil {
 		return Outcome{}, err

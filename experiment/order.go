@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,18 +56,14 @@ func (c *Connected) String() string { return "connected" }
 func (c *Connected) Validate(*topo.Plan) error { return nil }
 
 // Estimate is that of controllers that are there.
-func (c *Connected) Estimate() time.Duration { return c.limit() }
+func (c *Connected) Estimate() time.Duration { return 0 }
 
-func (c *Connected) limit() time.Duration {
-	if c.Time > 0 {
-		return c.Time
-	}
-	return 30 * time.Second
-}
+// Limit is how long it waits.
+func (c *Connected) Limit() time.Duration { return cmp.Or(c.Time, DefaultConnect) }
 
 // Do waits.
 func (c *Connected) Do(ctx context.Context, t *Trial) (Outcome, error) {
-	missing, err := t.Client.Wait(ctx, c.limit())
+	missing, err := t.Client.Wait(ctx, c.Limit())
 	if err != nil {
 		return Outcome{}, err
 	}

@@ -8,9 +8,9 @@ import (
 	"weft/topo"
 )
 
-// Schema is the version of the format of result.json. It is raised when a field changes its
+// ResultSchema is the version of the format of result.json. It is raised when a field changes its
 // meaning or goes; new fields may come without that.
-const Schema = 1
+const ResultSchema = 1
 
 // A Status is what became of a step or a trial.
 type Status string
@@ -47,6 +47,8 @@ type Result struct {
 	// Summary has, for each point of the sweep, the quantities of all steps over the
 	// trials.
 	Summary []PointSummary `json:"summary"`
+	// Directory is where the results are, as the user named it.
+	Directory string `json:"-"`
 }
 
 // Versions are those of what an experiment ran on.
@@ -141,6 +143,8 @@ type Verdict struct {
 	Condition string `json:"condition"`
 	Value     string `json:"value"` // for people
 	Passed    bool   `json:"passed"`
+	// Default says that it is expected of all steps of the kind.
+	Default bool `json:"default,omitempty"`
 }
 
 // Values are quantities by name. In JSON times are seconds.

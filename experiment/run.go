@@ -50,6 +50,9 @@ type job struct {
 // of the experiment is in its Result, which is nil only if nothing was done.
 func Run(ctx context.Context, c Config) (*Result, error) {
 	jobs, err := plan(c.Experiment)
+	if err == nil && !c.Allow {
+		err = harmless(jobs)
+	}
 	if err != nil {
 		return nil, &UsageError{err}
 	}
@@ -134,15 +137,20 @@ func newRunner(c Config, jobs []job) *runner {
 	}
 	r := &runner{Config: c, start: time.Now(), alone: len(jobs) == 1}
 	r.result = &Result{
-		Schema: Schema, Name: e.Name, Doc: e.Doc, File: e.File, Source: e.Source, Started: r.start, Seed: e.Seed, Strict: c.Strict,
+		Schema: ResultSchema, Name: e.Name, Doc: e.Doc, File: e.File, Source: e.Source, Started: r.start, Seed: e.Seed, Strict: c.Strict,
 		Parameters: append([]Parameter{}, e.Parameters...), Sweep: append([]Axis{}, e.Sweep...), Trials: []*TrialResult{},
-		Fidelity: Fidelity{Verdict: "unknown", Reasons: []Reason{}},
+		Fidelity: worst(nil), Versions: versions(c.Version),
 	}
 	return r
 }
 
 // makeDirectory makes the directory of the results, which nothing is in yet.
-func (r *runner) makeDirectory() error {
+func (r *runner) makeDirectory() (err error) {
+	defer func() {
+		if r.result.Directory = r.Results; err == nil {
+			r.Results, err = filepath.Abs(r.Results)
+		}
+	}()
 	if r.Results != "" {
 		return makeNew(r.Results)
 	}
@@ -182,6 +190,9 @@ func fileName(text string) string {
 		}
 		return '-'
 	}, text)
+	for strings.Contains(name, "--") {
+		name = strings.ReplaceAll(name, "--", "-")
+	}
 	name = strings.Trim(name, "-.")
 	if len(name) > 100 {
 		name = strings.ToValidUTF8(name[:100], "")
@@ -196,7 +207,7 @@ func fileName(text string) string {
 func (r *runner) trial(ctx context.Context, j job) {
 	t := j.result
 	t.Started, t.Directory = time.Now(), "."
-	t.Fidelity = Fidelity{Verdict: "unknown", Reasons: []Reason{}}
+	t.Fidelity = worst(nil)
 	r.result.Trials = append(r.result.Trials, t)
 	if !r.alone {
 		t.Directory = fmt.Sprintf("trial-%03d", len(r.result.Trials))
@@ -235,7 +246,7 @@ func (e errTrialTime) Error() string {
 
 // carryOut builds the network, acts on it and takes it down. Files go to dir.
 func (r *runner) carryOut(ctx context.Context, j job, dir string) (err error) {
-	if err := os.MkdirAll(dir, 0o777); err != nil {
+	if err := os.MkdirAll(dir, 0o777); err != nil { // "." is there already
 		return err
 	}
 	t := j.result
@@ -256,17 +267,47 @@ func (r *runner) carryOut(ctx context.Context, j job, dir string) (err error) {
 	if connect == 0 {
 		connect = DefaultConnect
 	}
-	if err := l.build(j.plan, connect, stages); err != nil {
+	home, err := filepath.Abs(filepath.Dir(r.Experiment.File))
+	if err != nil {
+		return err
+	}
+	// The only place that programs on nodes write to. Nothing of weft's is in it: a link that
+	// they leave there leads nobody astray.
+	files := filepath.Join(dir, filesDir)
+	if err := os.Mkdir(files, 0o777); err != nil {
+		return err
+	}
+	defer os.Remove(files) // if it is empty
+	recordTo(j.plan, dir)
+	confined := &shelter{writable: []string{files}, readable: []string{home}}
+	if r.Allow {
+		confined = nil
+	}
+	if err := l.build(j.plan, confined, connect, stages); err != nil {
 		return err
 	}
 	t.BuildSeconds, t.Plan = time.Since(began).Seconds(), j.plan
+	if err := writeJSON(filepath.Join(dir, "plan.json"), j.plan); err != nil {
+		return err
+	}
+	if st, err := l.client.State(l.ctx); err == nil {
+		r.result.Versions.Datapath, r.result.Versions.Rootless = string(st.Datapath), st.Rootless
+	}
 	limit := r.Experiment.Timeout
 	if limit == 0 {
 		limit = DefaultTimeout
 	}
 	inner, cancel := context.WithTimeoutCause(l.ctx, limit, errTrialTime{limit})
 	defer cancel()
-	trial := newTrial(l.client, j.plan, dir, t, r.Report)
+	trial := newTrial(l.client, j.plan, dir, home, t, r.Report)
+	w := startWatch(inner, l.client, trial.started)
+	defer func() {
+		trial.close()
+		trial.listFiles()
+		ctx, cancel := context.WithTimeout(context.Background(), downTimeout)
+		defer cancel()
+		t.Fidelity = w.stop(ctx, trial.lost())
+	}()
 	go l.client.Events(inner, trial.networkEvent)
 	act := j.instance.Act
 	if act == nil {
@@ -289,6 +330,10 @@ func (r *runner) conclude(ctx context.Context) {
 	if ctx.Err() != nil {
 		res.Status, res.Message = Interrupted, context.Cause(ctx).Error()
 	}
+	res.Fidelity = worst(res.Trials)
+	if r.Strict && res.Status == Passed && res.Fidelity.Verdict != FidelityOK {
+		res.Status, res.Message = Failed, "--strict: "+res.Fidelity.Text()
+	}
 	res.Summary = summarise(res.Trials)
 }
 
@@ -297,6 +342,3 @@ func worse(a, b Status) bool {
 	rank := map[Status]int{Passed: 0, Failed: 1, Broken: 2, Interrupted: 3}
 	return rank[a] > rank[b]
 }
-
-// write writes the results.
-func (r *runner) write() error { return writeJSON(filepath.Join(r.Results, "result.json"), r.result) }

@@ -65,12 +65,18 @@ func (s Step) points() float64 {
 }
 
 // settle is added to the time that an action thinks it needs: a busy machine is slow.
-const settle = 20 * time.Second
+const settle = 30 * time.Second
+
+// A limiter is an Action that may take longer than it does if all goes well.
+type limiter interface{ Limit() time.Duration }
 
 // limit bounds an attempt.
 func (s Step) limit() time.Duration {
 	if s.Timeout > 0 {
 		return s.Timeout
+	}
+	if l, ok := s.Action.(limiter); ok {
+		return l.Limit() + settle
 	}
 	return s.Action.Estimate() + settle
 }
@@ -101,7 +107,9 @@ func (s Step) Validate(plan *topo.Plan) error {
 	case s.Required && !s.IsCheck():
 		errs = append(errs, errors.New("required is for checks; an action that fails ends the trial unless it may_fail"))
 	}
-	if s.Within > 0 && len(s.expectations()) == 0 {
+	if s.Within > 0 && KindOf(s.Action).once {
+		errs = append(errs, fmt.Errorf("within: what is captured does not change any more; write it at the step that causes it"))
+	} else if s.Within > 0 && len(s.expectations()) == 0 {
 		errs = append(errs, errors.New("within repeats a step until what is expected holds; write expect too"))
 	}
 	return errors.Join(errs...)
@@ -174,6 +182,7 @@ type Kind struct {
 	Default []Expectation
 
 	steps func(Action) []Step // of a kind that consists of steps
+	once  bool                // to do it again changes nothing
 }
 
 // Quantity returns the quantity of that name.

@@ -32,6 +32,8 @@ type QuantitySummary struct {
 	// CI95 is half the width of the 95 % confidence interval of the mean, by Student's t;
 	// null for a single value.
 	CI95 *float64 `json:"ci95"`
+
+	expected bool // a condition was on it
 }
 
 // summarise describes the trials of each point.
@@ -59,7 +61,7 @@ func summarise(trials []*TrialResult) []PointSummary {
 func quantities(trials []*TrialResult, point int) []QuantitySummary {
 	type key struct{ step, quantity string }
 	found := map[key][]float64{}
-	unit := map[key]Unit{}
+	unit, expected := map[key]Unit{}, map[key]bool{}
 	var order []key
 	for _, t := range trials {
 		if t.Point != point {
@@ -80,13 +82,16 @@ func quantities(trials []*TrialResult, point int) []QuantitySummary {
 					order = append(order, k)
 				}
 				found[k], unit[k] = append(found[k], v), q.Unit
+				for _, v := range s.Expected {
+					expected[k] = expected[k] || v.Quantity == q.Name && !v.Default
+				}
 			}
 		}
 	}
 	var all []QuantitySummary
 	for _, k := range order {
 		q := describeNumbers(found[k])
-		q.Step, q.Quantity, q.Unit = k.step, k.quantity, unit[k]
+		q.Step, q.Quantity, q.Unit, q.expected = k.step, k.quantity, unit[k], expected[k]
 		all = append(all, q)
 	}
 	return all
@@ -139,16 +144,42 @@ func studentT(degrees int) float64 {
 	return z + (z*z*z+z)/(4*n) + (5*math.Pow(z, 5)+16*z*z*z+3*z)/(96*n*n)
 }
 
+// Show writes a value of the quantity for people.
+func (q QuantitySummary) Show(v float64) string {
+	if q.Unit == Time {
+		return FormatValue(Time, time.Duration(v*1e9))
+	}
+	return FormatValue(q.Unit, v)
+}
+
+// ShowCI writes the confidence interval for people; nothing for a single value.
+func (q QuantitySummary) ShowCI() string {
+	if q.CI95 == nil {
+		return ""
+	}
+	return q.Show(*q.CI95)
+}
+
 // Text says mean, range and confidence for people.
 func (q QuantitySummary) Text() string {
-	value := func(v float64) string {
-		if q.Unit == Time {
-			return FormatValue(Time, time.Duration(v*1e9))
-		}
-		return FormatValue(q.Unit, v)
-	}
 	if q.Count == 1 {
-		return value(q.Mean)
+		return q.Show(q.Mean)
 	}
-	return fmt.Sprintf("%s ± %s (median %s, %s to %s)", value(q.Mean), value(*q.CI95), value(q.Median), value(q.Min), value(q.Max))
+	return fmt.Sprintf("%s ± %s (median %s, %s to %s)", q.Show(q.Mean), q.ShowCI(), q.Show(q.Median), q.Show(q.Min), q.Show(q.Max))
+}
+
+// isMain reports whether people want to see the quantity first: something is expected of it,
+// or it is what its step is made for.
+func (q QuantitySummary) isMain() bool {
+	return q.expected || slices.Contains([]string{"rate", "rtt", "loss", "jitter", "setup", "ready", "reached"}, q.Quantity)
+}
+
+// Main returns the quantities that people want to see first, Others the rest.
+func (p PointSummary) Main() []QuantitySummary {
+	return slices.DeleteFunc(slices.Clone(p.Quantities), func(q QuantitySummary) bool { return !q.isMain() })
+}
+
+// Others returns the quantities that are not Main.
+func (p PointSummary) Others() []QuantitySummary {
+	return slices.DeleteFunc(slices.Clone(p.Quantities), QuantitySummary.isMain)
 }

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net/netip"
 	"os/exec"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -65,8 +64,32 @@ const gateTable = "weft"
 // "weft".
 const gateMark = 0x77656674
 
-// plainName is a name that means only itself in nft's language.
-var plainName = regexp.MustCompile(`^[A-Za-z0-9_.@+=,~#-]+$`)
+// deviceCharacters are those that, beside letters and digits, mean only themselves between
+// nft's quotes.
+const deviceCharacters = "-_.@+=,~#"
+
+func errDevice(name string) error {
+	return fmt.Errorf("device %s: nft takes no such name; give the interface one of letters, digits and hyphens", name)
+}
+
+// made reports whether a name is made of letters, digits and some other characters.
+func made(name, others string) bool {
+	for _, c := range []byte(name) {
+		letter := c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9'
+		if !letter && strings.IndexByte(others, c) < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// label is the part of the names of chains and counters that stands for a device.
+func label(device string) string {
+	if made(device, "-_") {
+		return device
+	}
+	return fmt.Sprintf("_%x", device)
+}
 
 // Set changes the gates of devices, all at once.
 func (g *Gates) Set(gates ...Gate) error {
@@ -76,8 +99,8 @@ func (g *Gates) Set(gates ...Gate) error {
 	next := maps.Clone(g.gates)
 	for _, gate := range gates {
 		for _, name := range []string{gate.Device, gate.Through} {
-			if name != "" && !plainName.MatchString(name) {
-				return fmt.Errorf("device %s: nft takes no such name; give the interface one of letters, digits and hyphens", name)
+			if !made(name, deviceCharacters) {
+				return errDevice(name)
 			}
 		}
 		writeGate(&text, g.gates[gate.Device], gate)
@@ -106,8 +129,8 @@ func writeGate(w *strings.Builder, was, is Gate) {
 	if was == is || was.open() && is.open() {
 		return
 	}
-	chain := fmt.Sprintf("netdev %s out-%s", gateTable, is.Device)
-	drop := fmt.Sprintf("counter name drop-%s drop", is.Device)
+	chain := fmt.Sprintf("netdev %s out-%s", gateTable, label(is.Device))
+	drop := fmt.Sprintf("counter name drop-%s drop", label(is.Device))
 	if !was.open() {
 		fmt.Fprintf(w, "flush chain %s\n", chain)
 	}
@@ -116,7 +139,7 @@ func writeGate(w *strings.Builder, was, is Gate) {
 		return
 	}
 	if was.open() {
-		fmt.Fprintf(w, "add counter netdev %s drop-%s\n", gateTable, is.Device)
+		fmt.Fprintf(w, "add counter netdev %s drop-%s\n", gateTable, label(is.Device))
 		fmt.Fprintf(w, "add chain %s { type filter hook egress device \"%s\" priority 0; }\n", chain, is.Device)
 	}
 	if is.Through != "" {
@@ -134,7 +157,7 @@ func writeGate(w *strings.Builder, was, is Gate) {
 		return
 	}
 	if was.Through != is.Through {
-		back := fmt.Sprintf("netdev %s in-%s", gateTable, is.Through)
+		back := fmt.Sprintf("netdev %s in-%s", gateTable, label(is.Through))
 		fmt.Fprintf(w, "add chain %s { type filter hook ingress device \"%s\" priority 0; }\n", back, is.Through)
 		fmt.Fprintf(w, "add rule %s meta mark set %#x fwd to \"%s\"\n", back, gateMark, is.Device)
 	}
@@ -192,6 +215,32 @@ func (g *Gates) DeleteBars() error {
 	return nil
 }
 
+// Deafen keeps the frames of an EtherType that devices receive from all but packet sockets: from
+// a bridge or Open vSwitch's kernel datapath that the devices are ports of. undo ends that.
+func (g *Gates) Deafen(etherType uint16, devices ...string) (undo func() error, err error) {
+	var do, back strings.Builder
+	fmt.Fprintf(&do, "add table netdev %s\n", gateTable)
+	for _, device := range devices {
+		if !made(device, deviceCharacters) {
+			return nil, errDevice(device)
+		}
+		chain := fmt.Sprintf("netdev %s deaf-%s", gateTable, label(device))
+		fmt.Fprintf(&do, "add chain %s { type filter hook ingress device \"%s\" priority 0; }\nflush chain %s\n", chain, device, chain)
+		fmt.Fprintf(&do, "add rule %s ether type %#x drop\n", chain, etherType)
+		fmt.Fprintf(&back, "flush chain %s\ndelete chain %s\n", chain, chain)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err := g.nft(do.String()); err != nil {
+		return nil, err
+	}
+	return func() error {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return g.nft(back.String())
+	}, nil
+}
+
 // Forget removes all that is known of devices: of one that goes, and of the TAP device of a
 // wire that no frame is in any more. (A gate that no longer leads through a wire leaves the
 // way out of it open, for the frames that are still on their way.)
@@ -207,10 +256,10 @@ func (g *Gates) Forget(devices ...string) error {
 		delete(g.gates, device)
 		delete(g.through, device)
 		// Some kernels remove the chain with the device: make sure that there is one to delete.
-		for _, chain := range []string{"out-" + device, "in-" + device} {
+		for _, chain := range []string{"out-" + label(device), "in-" + label(device)} {
 			fmt.Fprintf(&text, "add chain netdev %[1]s %[2]s\nflush chain netdev %[1]s %[2]s\ndelete chain netdev %[1]s %[2]s\n", gateTable, chain)
 		}
-		fmt.Fprintf(&text, "add counter netdev %[1]s drop-%[2]s\ndelete counter netdev %[1]s drop-%[2]s\n", gateTable, device)
+		fmt.Fprintf(&text, "add counter netdev %[1]s drop-%[2]s\ndelete counter netdev %[1]s drop-%[2]s\n", gateTable, label(device))
 	}
 	if text.Len() == 0 {
 		return nil
@@ -241,9 +290,13 @@ func (g *Gates) Dropped() (map[string]uint64, error) {
 		return nil, fmt.Errorf("nft: %w", err)
 	}
 	dropped := map[string]uint64{}
+	devices := map[string]string{}
+	for device := range g.gates {
+		devices["drop-"+label(device)] = device
+	}
 	for _, item := range list.Nftables {
 		if item.Counter != nil {
-			dropped[strings.TrimPrefix(item.Counter.Name, "drop-")] = item.Counter.Packets
+			dropped[devices[item.Counter.Name]] = item.Counter.Packets
 		}
 	}
 	return dropped, nil

@@ -27,18 +27,18 @@ add rule netdev weft out-s1-eth1 counter name drop-s1-eth1 drop
 flush chain netdev weft out-s1-eth1
 delete chain netdev weft out-s1-eth1
 `},
-		{"through a wire, cut and barred", d(Gate{Cut: true}), d(Gate{Cut: true, Bar: "group1", Through: "wire3"}), `
+		{"through a wire, cut and barred", d(Gate{Cut: true}), d(Gate{Cut: true, Bar: "group1", Through: "wire~3a"}), `
 flush chain netdev weft out-s1-eth1
 add rule netdev weft out-s1-eth1 meta mark 0x77656674 meta mark set 0 accept
 add rule netdev weft out-s1-eth1 counter name drop-s1-eth1 drop
 add rule netdev weft out-s1-eth1 ether saddr @group1-mac counter name drop-s1-eth1 drop
 add rule netdev weft out-s1-eth1 ip saddr @group1-ip counter name drop-s1-eth1 drop
 add rule netdev weft out-s1-eth1 ip6 saddr @group1-ip6 counter name drop-s1-eth1 drop
-add chain netdev weft in-wire3 { type filter hook ingress device "wire3" priority 0; }
-add rule netdev weft in-wire3 meta mark set 0x77656674 fwd to "s1-eth1"
-add rule netdev weft out-s1-eth1 fwd to "wire3"
+add chain netdev weft in-_776972657e3361 { type filter hook ingress device "wire~3a" priority 0; }
+add rule netdev weft in-_776972657e3361 meta mark set 0x77656674 fwd to "s1-eth1"
+add rule netdev weft out-s1-eth1 fwd to "wire~3a"
 `},
-		{"the way out of a wire stays", d(Gate{Through: "wire3"}), d(Gate{}), `
+		{"the way out of a wire stays", d(Gate{Through: "wire~3a"}), d(Gate{}), `
 flush chain netdev weft out-s1-eth1
 delete chain netdev weft out-s1-eth1
 `},

@@ -3,6 +3,7 @@
 package link
 
 import (
+	"errors"
 	"fmt"
 	"net"
 
@@ -21,14 +22,16 @@ type End struct {
 
 // Veth makes a veth pair (veth(4)) with both ends in place. Ends in h's own namespace are
 // up; others are for their nodes to take up. index is a's interface index, which must be
-// free in its namespace: to know it saves a question for each link.
-func Veth(h *netlink.Handle, a, b End, index int) error {
+// free in its namespace: to know it saves a question for each link. mtu is that of both; 0
+// means 1500.
+func Veth(h *netlink.Handle, a, b End, index, mtu int) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.HardwareAddr, attrs.Index = a.Device, a.MAC, index
 	// One queue: the kernel's default, one for each CPU, costs time and memory.
 	attrs.NumTxQueues, attrs.NumRxQueues = 1, 1
+	attrs.MTU = mtu
 	v := netlink.NewVeth(attrs)
-	v.PeerName, v.PeerHardwareAddr = b.Device, b.MAC
+	v.PeerName, v.PeerHardwareAddr, v.PeerMTU = b.Device, b.MAC, uint32(mtu)
 	if a.Net == nil {
 		v.Flags = net.FlagUp
 	} else {
@@ -48,7 +51,11 @@ func Veth(h *netlink.Handle, a, b End, index int) error {
 		err = h.LinkSetUp(peer)
 	}
 	if err != nil {
-		return fmt.Errorf("%s up: %w", b.Device, err)
+		err = fmt.Errorf("%s up: %w", b.Device, err)
+		if peer != nil {
+			err = errors.Join(err, h.LinkDel(peer))
+		}
+		return err
 	}
 	return nil
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sort"
 	"strconv"
 	"time"
@@ -37,13 +39,9 @@ func (n *Network) Start(ctx context.Context, progress func(Event)) error {
 	p := &reporter{report: progress}
 	p.stage(StageControllers)
 	for _, c := range n.plan.Controllers {
-		started, err := n.startController(ctx, c)
-		if err != nil {
-			return fmt.Errorf("controller %s: %w", c.Name, err)
+		if err := n.launchController(ctx, c); err != nil {
+			return err
 		}
-		n.mu.Lock()
-		n.controllers[c.Name] = started
-		n.mu.Unlock()
 		p.done(c.Name)
 	}
 	n.tellTopology()
@@ -55,9 +53,44 @@ func (n *Network) Start(ctx context.Context, progress func(Event)) error {
 		p.done(sw.Name)
 	}
 	n.isUp = true
+	n.watchPorts()
+	n.events.send(Event{Kind: KindReady, Message: "the network is ready"})
 	go debug.FreeOSMemory() // building took more than running does
 	p.stage(StageReady)
 	return nil
+}
+
+// launchController starts a controller and takes it into the network.
+func (n *Network) launchController(ctx context.Context, c topo.PlannedController) error {
+	started, err := n.startController(ctx, c)
+	if err != nil {
+		return fmt.Errorf("controller %s: %w", c.Name, err)
+	}
+	n.mu.Lock()
+	n.controllers[c.Name] = started
+	n.mu.Unlock()
+	if p := started.process; p != nil {
+		n.events.send(Event{Kind: KindProcess, Node: c.Name, PID: p.PID, Message: "listens at " + p.Address})
+		go func() {
+			<-p.Done()
+			n.events.send(Event{Kind: KindProcessEnded, Node: c.Name, PID: p.PID, Message: "has ended"})
+		}()
+	}
+	return nil
+}
+
+// endController ends a controller and all channels to it.
+func (n *Network) endController(name string) error {
+	err := n.closeChannels(func(ch channel) bool { return ch.Controller == name })
+	n.mu.Lock()
+	c := n.controllers[name]
+	delete(n.controllers, name)
+	delete(n.builtin, name)
+	n.mu.Unlock()
+	if c != nil {
+		c.close()
+	}
+	return err
 }
 
 func (n *Network) startController(ctx context.Context, c topo.PlannedController) (*controller, error) {
@@ -68,7 +101,7 @@ func (n *Network) startController(ctx context.Context, c topo.PlannedController)
 		dial, err := node.RemoteDialer(c, n.env.Broker.DialTCP)
 		return &controller{plan: c, address: node.RemoteAddress(c), dial: dial, close: func() {}}, err
 	}
-	p, err := node.StartController(ctx, c, n.env.Broker, n.programEnv())
+	p, err := node.StartController(ctx, c, n.env.Broker, n.programEnv(), n.log(c.Name))
 	if err != nil {
 		return nil, err
 	}
@@ -79,12 +112,14 @@ func (n *Network) startController(ctx context.Context, c topo.PlannedController)
 // user's namespaces, and the switches reach it that way, so that what they say can be
 // seen on the user's loopback interface.
 func (n *Network) startBuiltin(ctx context.Context, c topo.PlannedController) (*controller, error) {
-	if n.builtin == nil {
-		n.builtin = control.NewController(n.env.Log)
-	}
+	// Each is one of its own: a switch has a connection to each.
+	builtin := control.NewController(n.env.Log)
+	n.mu.Lock()
+	n.builtin[c.Name] = builtin
+	n.mu.Unlock()
 	life, end := context.WithCancel(context.Background())
 	if c.Port == 0 {
-		return &controller{plan: c, close: end, dial: n.builtin.Dial}, nil
+		return &controller{plan: c, close: end, dial: builtin.Dial}, nil
 	}
 	l, err := n.env.Broker.ListenTCP(ctx, net.JoinHostPort(c.Address, strconv.Itoa(c.Port)))
 	if errors.Is(err, unix.EADDRINUSE) {
@@ -100,7 +135,7 @@ func (n *Network) startBuiltin(ctx context.Context, c topo.PlannedController) (*
 			if err != nil {
 				return
 			}
-			go n.builtin.Serve(life, conn)
+			go builtin.Serve(life, conn)
 		}
 	}()
 	address := l.Addr().String()
@@ -108,54 +143,82 @@ func (n *Network) startBuiltin(ctx context.Context, c topo.PlannedController) (*
 		dial: func(ctx context.Context) (net.Conn, error) { return n.env.Broker.DialTCP(ctx, address) }}, nil
 }
 
-// openChannels starts the relays of a switch and returns Open vSwitch's targets for them.
+// openChannels starts the relays of a switch that do not run, and returns Open vSwitch's
+// targets for all of them.
 func (n *Network) openChannels(sw topo.PlannedSwitch) ([]string, error) {
 	var targets []string
 	for _, name := range sw.Controllers {
-		n.mu.Lock()
-		c := n.controllers[name]
-		n.mu.Unlock()
-		if c == nil {
-			return nil, fmt.Errorf("switch %s: no controller named %s", sw.Name, name)
-		}
-		path := filepath.Join(n.ovsDir(), fmt.Sprintf("ctl-%016x-%d", sw.DPID, n.controllerIndex(name)))
-		l, err := net.Listen("unix", path)
-		if err != nil {
-			return nil, fmt.Errorf("control channel %s–%s: %w", sw.Name, name, err)
-		}
 		ch := channel{sw.Name, name}
-		r := control.NewRelay(control.RelayConfig{
-			Switch: sw.Name, Controller: name, Listener: l, Dial: c.dial, Log: n.env.Log, Tap: n.taps.pass,
-			OnChange: func(s control.Status) { n.channelChanged(ch, s) },
-		})
 		n.mu.Lock()
-		n.relays[ch] = r
+		c, target := n.controllers[name], n.targets[ch]
 		n.mu.Unlock()
-		targets = append(targets, "unix:"+path)
+		switch {
+		case target != "":
+		case c == nil:
+			return nil, fmt.Errorf("switch %s: no controller named %s", sw.Name, name)
+		default:
+			var err error
+			if target, err = n.openChannel(ch, c); err != nil {
+				return nil, fmt.Errorf("control channel %s–%s: %w", sw.Name, name, err)
+			}
+		}
+		targets = append(targets, target)
 	}
 	return targets, nil
 }
 
-func (n *Network) controllerIndex(name string) int {
-	for i, c := range n.plan.Controllers {
-		if c.Name == name {
-			return i
-		}
+// openChannel starts a relay and returns Open vSwitch's target for it, which no other has had.
+func (n *Network) openChannel(ch channel, c *controller) (string, error) {
+	n.mu.Lock()
+	n.channels++
+	path := filepath.Join(n.ovsDir(), "ctl-"+strconv.Itoa(n.channels))
+	n.mu.Unlock()
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return "", err
 	}
-	return -1
+	r := control.NewRelay(control.RelayConfig{
+		Switch: ch.Switch, Controller: ch.Controller, Listener: l, Dial: c.dial, Log: n.env.Log, Tap: n.taps.pass,
+		OnChange: func(s control.Status) { n.channelChanged(ch, s) },
+	})
+	n.mu.Lock()
+	n.relays[ch], n.targets[ch] = r, "unix:"+path
+	n.mu.Unlock()
+	return "unix:" + path, nil
+}
+
+// setControllers connects a running switch to the controllers that it is to have; to those in
+// renewed once more.
+func (n *Network) setControllers(ctx context.Context, sw topo.PlannedSwitch, renewed map[string]bool) error {
+	err := n.closeChannels(func(ch channel) bool {
+		return ch.Switch == sw.Name && (renewed[ch.Controller] || !slices.Contains(sw.Controllers, ch.Controller))
+	})
+	if err != nil {
+		return err
+	}
+	targets, err := n.openChannels(sw)
+	if err != nil {
+		return err
+	}
+	return n.ovs.SetControllers(ctx, sw.Device, targets...)
 }
 
 func (n *Network) channelChanged(ch channel, s control.Status) {
 	if s.Connected {
-		n.events.emit("INFO", ch.Switch, "connected to "+ch.Controller+" (OpenFlow "+s.Version+")")
+		n.events.send(Event{Kind: KindConnected, Node: ch.Switch, Controller: ch.Controller,
+			Message: "connected to " + ch.Controller + " (OpenFlow " + s.Version + ")"})
 	} else {
-		n.events.emit("INFO", ch.Switch, "not connected to "+ch.Controller+": "+s.Reason)
+		n.events.send(Event{Kind: KindDisconnected, Node: ch.Switch, Controller: ch.Controller,
+			Message: "not connected to " + ch.Controller + ": " + s.Reason})
 	}
 }
 
 // tellTopology gives the built-in controller the links between switches.
 func (n *Network) tellTopology() {
-	if n.builtin == nil {
+	n.mu.Lock()
+	builtin := slices.Collect(maps.Values(n.builtin))
+	n.mu.Unlock()
+	if len(builtin) == 0 {
 		return
 	}
 	var links []control.TopologyLink
@@ -169,7 +232,9 @@ func (n *Network) tellTopology() {
 			DPIDB: b.DPID, PortB: uint32(n.plan.Interface(l.B).Port), Up: true,
 		})
 	}
-	n.builtin.SetTopology(links)
+	for _, c := range builtin {
+		c.SetTopology(links)
+	}
 }
 
 // connections returns all control channels, in the order of switches and controllers.

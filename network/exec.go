@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -40,6 +41,11 @@ func (n *Network) Exec(r ExecRequest, files [3]*os.File) (*node.Task, error) {
 	if err != nil {
 		return nil, err
 	}
+	return n.execAt(place, r, files)
+}
+
+// execAt starts a program at a place of a node's.
+func (n *Network) execAt(place *ns.Place, r ExecRequest, files [3]*os.File) (*node.Task, error) {
 	p := node.Program{Argv: r.Argv, Env: append(withSystemPath(r.Env), n.programEnv()...), Dir: r.Dir, Files: files, Terminal: r.Terminal}
 	task, err := p.Start(place)
 	if err != nil {
@@ -48,8 +54,12 @@ func (n *Network) Exec(r ExecRequest, files [3]*os.File) (*node.Task, error) {
 	n.mu.Lock()
 	n.tasks[task] = r.Node
 	n.mu.Unlock()
+	program := r.Argv[0]
+	n.events.send(Event{Kind: KindProcess, Node: r.Node, PID: task.PID, Message: program + " started"})
 	go func() {
 		<-task.Done()
+		n.events.send(Event{Kind: KindProcessEnded, Node: r.Node, PID: task.PID, Status: task.Status(),
+			Message: fmt.Sprintf("%s ended with status %d", program, task.Status())})
 		n.mu.Lock()
 		delete(n.tasks, task)
 		n.mu.Unlock()
@@ -69,7 +79,51 @@ func (n *Network) place(name string) (*ns.Place, error) {
 	case name != "" && plan.Switch(name) == nil && plan.Controller(name) == nil:
 		return nil, fmt.Errorf("%w is called %q", ErrNoNode, name)
 	}
-	return &ns.Place{Net: n.fabric}, nil
+	return n.fabricPlace()
+}
+
+// fabricPlace returns where the programs of switches, controllers and "" run.
+func (n *Network) fabricPlace() (*ns.Place, error) {
+	if n.env.Confine == nil {
+		return &ns.Place{Net: n.fabric}, nil
+	}
+	return n.confinedFabric()
+}
+
+// confinedPlace returns where the programs of a host or switch run that are confined whatever
+// others may do.
+func (n *Network) confinedPlace(name string) (*ns.Place, error) {
+	n.mu.Lock()
+	host := n.hosts[name]
+	n.mu.Unlock()
+	if host != nil {
+		return host.ConfinedPlace()
+	}
+	return n.confinedFabric()
+}
+
+// confinedFabric returns where those of them run that are confined.
+func (n *Network) confinedFabric() (*ns.Place, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.confined == nil {
+		var c Confinement
+		if n.env.Confine != nil {
+			c = *n.env.Confine
+		}
+		c.Writable = append(slices.Clone(c.Writable), n.ovsDir()) // where the switches' sockets are
+		if err := os.MkdirAll(n.ovsDir(), 0o700); err != nil {
+			return nil, err
+		}
+		host, err := os.Hostname()
+		if err != nil {
+			return nil, err
+		}
+		if n.confined, err = node.NewPlace(n.fabric, host, &c, c.Mount); err != nil {
+			return nil, fmt.Errorf("switches: %w", err)
+		}
+	}
+	return n.confined, nil
 }
 
 // endTasks kills what was started with Exec on a node.

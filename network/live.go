@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
-	"strconv"
 
 	"github.com/vishvananda/netlink"
 
@@ -54,18 +52,31 @@ func (n *Network) AddHost(ctx context.Context, h topo.Host) (added topo.PlannedH
 		}
 		return n.configureHost(&added)
 	}, func() { n.dropHost(h.Name) })
+	n.nodeEvent(err, KindNodeAdded, h.Name, "added")
 	return added, err
+}
+
+// nodeEvent tells of a change of a node, unless it failed.
+func (n *Network) nodeEvent(err error, kind, name, what string) {
+	if err == nil {
+		n.events.send(Event{Kind: kind, Node: name, Message: what})
+	}
 }
 
 func (n *Network) dropHost(name string) error {
 	n.mu.Lock()
-	h := n.hosts[name]
+	h, up := n.hosts[name], n.uplinks[name]
 	delete(n.hosts, name)
+	delete(n.uplinks, name)
 	n.mu.Unlock()
-	if h == nil {
-		return nil
+	var errs []error
+	if up != nil {
+		errs = append(errs, up.Close())
 	}
-	return h.Close()
+	if h != nil {
+		errs = append(errs, h.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // AddSwitch adds a switch without ports, and starts it if the network is started.
@@ -90,6 +101,7 @@ func (n *Network) AddSwitch(ctx context.Context, s topo.Switch) (added topo.Plan
 		}
 		return n.startSwitches(ctx, []topo.PlannedSwitch{added})
 	}, nil)
+	n.nodeEvent(err, KindNodeAdded, s.Name, "added")
 	return added, err
 }
 
@@ -120,11 +132,17 @@ func (n *Network) AddLink(ctx context.Context, l topo.Link) (added topo.PlannedL
 			}
 			ports = append(ports, p...)
 		}
-		if len(ports) == 0 {
-			return nil
+		if len(ports) > 0 {
+			if err := n.ovs.AddPorts(ctx, ports...); err != nil {
+				return err
+			}
 		}
-		return n.ovs.AddPorts(ctx, ports...)
+		n.linkEvent(added, "added")
+		return n.repartition(ctx)
 	}, func() { n.detach(context.WithoutCancel(ctx), added) })
+	if err == nil {
+		n.events.send(Event{Kind: KindLinkAdded, Link: added.A.Node + "-" + added.B.Node, Message: "added"})
+	}
 	return added, err
 }
 
@@ -156,27 +174,37 @@ func (n *Network) attach(e topo.PlannedEnd) ([]ovs.Bridge, error) {
 	return []ovs.Bridge{{Name: sw.Device, Ports: []ovs.Port{port}}}, nil
 }
 
-// detach takes a link out of its switches and deletes its devices.
-func (n *Network) detach(ctx context.Context, l topo.PlannedLink) error {
-	var errs []error
-	for _, e := range []topo.PlannedEnd{l.A, l.B} {
-		i, sw := n.plan.Interface(e), n.plan.Switch(e.Node)
-		n.mu.Lock()
-		running := n.running[e.Node]
-		n.mu.Unlock()
-		if i != nil && sw != nil && running && sw.Driver != topo.DriverLinux {
-			errs = append(errs, n.ovs.DeletePort(ctx, sw.Device, i.Device))
+// detach takes links out of their switches, all at once, and deletes their devices.
+func (n *Network) detach(ctx context.Context, links ...topo.PlannedLink) error {
+	var ports []ovs.Bridge
+	for _, l := range links {
+		for _, e := range []topo.PlannedEnd{l.A, l.B} {
+			i, sw := n.plan.Interface(e), n.plan.Switch(e.Node)
+			n.mu.Lock()
+			running := n.running[e.Node]
+			n.mu.Unlock()
+			if i != nil && sw != nil && running && sw.Driver != topo.DriverLinux {
+				ports = append(ports, ovs.Bridge{Name: sw.Device, Ports: []ovs.Port{{Name: i.Device}}})
+			}
 		}
 	}
-	if l.Driver != topo.LinkPatch {
-		errs = append(errs, n.onDevice(l.A, func(h *netlink.Handle, dev netlink.Link) error { return h.LinkDel(dev) }))
+	var errs []error
+	if len(ports) > 0 {
+		errs = append(errs, n.ovs.DeletePorts(ctx, ports...))
+	}
+	for _, l := range links {
+		if err := n.unmakeLink(l); err != nil {
+			errs = append(errs, fmt.Errorf("link %s: %w", linkTitle(l), err))
+		}
 	}
 	return errors.Join(errs...)
 }
 
 // onDevice calls f with the device of an interface and a handle in its namespace.
 func (n *Network) onDevice(e topo.PlannedEnd, f func(*netlink.Handle, netlink.Link) error) error {
+	n.mu.Lock()
 	i := n.plan.Interface(e)
+	n.mu.Unlock()
 	if i == nil {
 		return fmt.Errorf("%s has no interface %s", e.Node, e.Interface)
 	}
@@ -217,7 +245,12 @@ func (n *Network) removeLink(ctx context.Context, l topo.PlannedLink) error {
 	if err := n.detach(ctx, l); err != nil {
 		return err
 	}
-	return n.edit(func(p *topo.Plan) error { return p.RemoveLink(l.ID) }, func() error { return nil }, nil)
+	n.linkEvent(l, "removed")
+	err := n.edit(func(p *topo.Plan) error { return p.RemoveLink(l.ID) }, func() error { return nil }, nil)
+	if err == nil {
+		n.events.send(Event{Kind: KindLinkRemoved, Link: l.A.Node + "-" + l.B.Node, Message: "removed"})
+	}
+	return err
 }
 
 // linksBetween returns the links between two nodes, at least one.
@@ -249,78 +282,30 @@ func (n *Network) DeleteNode(ctx context.Context, name string) error {
 			}
 		}
 	}
+	if sw != nil {
+		if err := n.endSwitch(ctx, *sw); err != nil {
+			return err
+		}
+	}
+	n.endTasks(name)
+	err := n.edit(func(p *topo.Plan) error { return p.RemoveNode(name) },
+		func() error { return n.dropHost(name) }, nil)
+	n.nodeEvent(err, KindNodeRemoved, name, "removed")
+	return err
+}
+
+// endSwitch ends a switch and what runs in its name.
+func (n *Network) endSwitch(ctx context.Context, sw topo.PlannedSwitch) error {
 	n.mu.Lock()
-	running, sh := n.running[name], n.shells[name]
-	delete(n.shells, name)
+	running, sh := n.running[sw.Name], n.shells[sw.Name]
+	delete(n.shells, sw.Name)
 	n.mu.Unlock()
 	if sh != nil {
 		sh.Close()
 	}
-	n.endTasks(name)
-	if sw != nil && running {
-		if err := n.stopSwitch(ctx, *sw); err != nil {
-			return err
-		}
-	}
-	return n.edit(func(p *topo.Plan) error { return p.RemoveNode(name) },
-		func() error { return n.dropHost(name) }, nil)
-}
-
-// SetLink takes both ends of all links between two nodes up or down. Switches tell their
-// controllers (PORT_STATUS).
-func (n *Network) SetLink(ctx context.Context, a, b string, up bool) error {
-	n.change.Lock()
-	defer n.change.Unlock()
-	links, err := n.linksBetween(a, b)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, l := range links {
-		for _, e := range []topo.PlannedEnd{l.A, l.B} {
-			if l.Driver == topo.LinkPatch {
-				errs = append(errs, n.setPatch(ctx, e, up))
-				continue
-			}
-			errs = append(errs, n.onDevice(e, func(h *netlink.Handle, dev netlink.Link) error {
-				if !up {
-					return h.LinkSetDown(dev)
-				}
-				return h.LinkSetUp(dev)
-			}))
-			if host := n.plan.Host(e.Node); up && host != nil {
-				// The kernel dropped the routes over it.
-				errs = append(errs, n.restoreRoutes(host, e))
-			}
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// restoreRoutes gives a host the default route again that went with its interface.
-func (n *Network) restoreRoutes(h *topo.PlannedHost, e topo.PlannedEnd) error {
-	if !h.DefaultRoute.IsValid() || len(h.Interfaces) == 0 || h.Interfaces[0].Name != e.Interface {
+	n.endTasks(sw.Name)
+	if !running {
 		return nil
 	}
-	return n.onDevice(e, func(nl *netlink.Handle, _ netlink.Link) error {
-		return nl.RouteReplace(&netlink.Route{Gw: h.DefaultRoute.AsSlice()})
-	})
-}
-
-// setPatch sets a patch port, which has no device, up or down by OpenFlow.
-func (n *Network) setPatch(ctx context.Context, e topo.PlannedEnd, up bool) error {
-	sw, state := n.plan.Switch(e.Node), "down"
-	if up {
-		state = "up"
-	}
-	args := []string{"mod-port", sw.Device, strconv.Itoa(n.plan.Interface(e).Port), state}
-	if len(sw.Protocols) > 0 {
-		args = append([]string{"-O", sw.Protocols[0]}, args...)
-	}
-	cmd := exec.CommandContext(ctx, "ovs-ofctl", args...)
-	cmd.Env = append(cmd.Environ(), n.programEnv()...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("port %s of %s %s: %w: %s", e.Interface, e.Node, state, err, out)
-	}
-	return nil
+	return n.stopSwitch(ctx, sw)
 }

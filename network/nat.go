@@ -28,7 +28,7 @@ func (n *Network) openGateway(ctx context.Context, h topo.PlannedHost) error {
 		return fmt.Errorf("gateway %s: %w", h.Name, err)
 	}
 	n.mu.Lock()
-	n.uplinks = append(n.uplinks, up)
+	n.uplinks[h.Name] = up
 	n.mu.Unlock()
 	if err := n.writeResolver(up.DNS); err != nil {
 		return fmt.Errorf("gateway %s: %w", h.Name, err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -17,10 +18,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"weft/control"
+	"weft/internal/confine"
 	"weft/internal/ns"
 	"weft/internal/ovs"
 	"weft/internal/sandbox"
 	"weft/link"
+	"weft/link/netem"
 	"weft/node"
 	"weft/topo"
 )
@@ -34,7 +37,12 @@ type Env struct {
 	// Broker reaches the user's own namespaces.
 	Broker *sandbox.Broker
 	Log    *slog.Logger
+	// Confine keeps programs on nodes from changing anything of the machine's; nil: they may.
+	Confine *Confinement
 }
+
+// A Confinement says what confined programs see and may write to.
+type Confinement = confine.Config
 
 // A Network is a running network. Its methods may be called concurrently.
 //
@@ -49,6 +57,13 @@ type Network struct {
 	events   events
 	taps     taps
 	captures captures
+	logs     logs
+	links    links
+	// netemFeatures are those of this kernel, found out once.
+	netemFeatures func() netem.Features
+	faults        faults
+	// verifying serialises VerifyLinks.
+	verifying sync.Mutex
 
 	// change serialises live changes; mu guards the fields below.
 	change sync.Mutex
@@ -62,13 +77,18 @@ type Network struct {
 	ovsReady    func() (*ovs.Instance, error)
 	running     map[string]bool // switches
 	relays      map[channel]*control.Relay
+	targets     map[channel]string // of relays, as Open vSwitch knows them
+	channels    int                // opened so far
 	experiments map[channel]*experiment
 	controllers map[string]*controller
-	listeners   map[string]net.Listener // of switches, in the user's namespaces
-	uplinks     []*sandbox.Uplink
-	builtin     *control.Controller // nil if no controller is of that kind
+	listeners   map[string]net.Listener        // of switches, in the user's namespaces
+	uplinks     map[string]*sandbox.Uplink     // of gateways
+	builtin     map[string]*control.Controller // those of that kind
+	confined    *ns.Place                      // of programs of the fabric, if they are confined
 	isUp        bool
+	stopRunning context.CancelFunc // ends commands; nil before RunCommands
 	closed      bool
+	ended       chan struct{} // closed when Close begins
 }
 
 // A channel is a control channel's name.
@@ -82,11 +102,13 @@ func workers() int { return max(2, runtime.NumCPU()) }
 // forward. On error nothing is left but what the sandbox's end removes.
 func Up(ctx context.Context, plan *topo.Plan, env Env, progress func(Event)) (*Network, error) {
 	n := &Network{
-		env: env, plan: plan.Clone(), started: time.Now(),
+		env: env, plan: plan.Clone(), started: time.Now(), ended: make(chan struct{}),
 		hosts: map[string]*node.Host{}, shells: map[string]*node.Shell{}, tasks: map[*node.Task]string{}, running: map[string]bool{},
-		relays: map[channel]*control.Relay{}, experiments: map[channel]*experiment{},
-		controllers: map[string]*controller{}, listeners: map[string]net.Listener{},
+		relays: map[channel]*control.Relay{}, targets: map[channel]string{}, experiments: map[channel]*experiment{},
+		controllers: map[string]*controller{}, builtin: map[string]*control.Controller{}, listeners: map[string]net.Listener{}, uplinks: map[string]*sandbox.Uplink{},
+		links: links{running: map[int]*runningLink{}, gates: map[*ns.Net]*link.Gates{}},
 	}
+	n.netemFeatures = sync.OnceValue(netem.Probe)
 	n.plan.Name = env.Name
 	n.local = localPorts(n.plan)
 	if err := n.build(ctx, progress); err != nil {
@@ -214,10 +236,16 @@ func (n *Network) makeHosts(ctx context.Context, hosts []topo.PlannedHost, p *re
 	return n.each(ctx, len(hosts), func(i int) error {
 		h, err := node.NewHost(node.HostConfig{
 			Name: hosts[i].Name, IPv6: n.plan.Addressing.IP6Base.IsValid(), Forward: hosts[i].NAT != nil,
-			PrivateDirs: hosts[i].PrivateDirs, Etc: n.etc(), Env: n.programEnv(),
+			PrivateDirs: hosts[i].PrivateDirs, Files: hosts[i].Files, FilesDir: filepath.Join(n.env.Dir, "files"),
+			Etc: n.etc(), Env: n.programEnv(), Confine: n.env.Confine,
 		})
 		if err != nil {
 			return err
+		}
+		if len(hosts[i].Files) > 0 {
+			if _, err := h.Place(); err != nil { // now, not when a program is to find them
+				return errors.Join(err, h.Close())
+			}
 		}
 		n.mu.Lock()
 		n.hosts[hosts[i].Name] = h
@@ -229,32 +257,6 @@ func (n *Network) makeHosts(ctx context.Context, hosts []topo.PlannedHost, p *re
 
 // firstIndex keeps the interface indices of links away from those that the kernel gives.
 const firstIndex = 1 << 20
-
-// makeLinks makes all links but patches, which Open vSwitch makes with its bridges.
-func (n *Network) makeLinks(ctx context.Context, links []topo.PlannedLink, p *reporter) error {
-	return n.each(ctx, len(links), func(i int) error {
-		l := links[i]
-		defer p.done(l.A.Node + "-" + l.B.Node)
-		if l.Driver == topo.LinkPatch {
-			return nil
-		}
-		if l.Driver != topo.LinkVeth {
-			return fmt.Errorf("link %s–%s: driver %s: %w", l.A.Node, l.B.Node, l.Driver, errors.ErrUnsupported)
-		}
-		a, errA := n.end(l.A)
-		b, errB := n.end(l.B)
-		if err := errors.Join(errA, errB); err != nil {
-			return err
-		}
-		if a.Net != nil && b.Net == nil {
-			a, b = b, a // the end in the fabric comes up at once
-		}
-		if err := link.Veth(n.nl, a, b, firstIndex+l.ID); err != nil {
-			return fmt.Errorf("link %s–%s: %w", l.A.Node, l.B.Node, err)
-		}
-		return n.settle(l)
-	})
-}
 
 // end says where a link's end goes and what it is called there.
 func (n *Network) end(e topo.PlannedEnd) (link.End, error) {
@@ -283,27 +285,9 @@ func (n *Network) netOf(name string) *ns.Net {
 	return n.fabric
 }
 
-// settle turns offloads off on a link where AF_XDP serves one of the ports: it cannot finish
-// a checksum for others.
-func (n *Network) settle(l topo.PlannedLink) error {
-	if n.portDatapath(l.A.Node) != topo.DatapathAFXDP && n.portDatapath(l.B.Node) != topo.DatapathAFXDP {
-		return nil
-	}
-	for _, e := range []topo.PlannedEnd{l.A, l.B} {
-		device := n.plan.Interface(e).Device
-		if err := n.netOf(e.Node).Do(func() error { return link.OffloadsOff(device) }); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // configureHost gives a host its addresses, routes and neighbours.
 func (n *Network) configureHost(h *topo.PlannedHost) error {
-	c := node.NetConfig{Gateway: h.DefaultRoute}
-	for _, i := range h.Interfaces {
-		c.Addresses = append(c.Addresses, node.Address{Device: i.Device, IP: i.IP, IP6: i.IP6})
-	}
+	c := hostConfig(*h)
 	if n.plan.Addressing.StaticARP {
 		c.Neighbours = n.neighbours(h.Name)
 	}
@@ -313,23 +297,39 @@ func (n *Network) configureHost(h *topo.PlannedHost) error {
 	return host.Configure(c)
 }
 
+// hostConfig is what a host's interfaces are given.
+func hostConfig(h topo.PlannedHost) node.NetConfig {
+	c := node.NetConfig{Gateway: h.DefaultRoute}
+	for _, i := range h.Interfaces {
+		c.Addresses = append(c.Addresses, node.Address{Device: i.Device, IP: i.IP, IP6: i.IP6, MAC: i.MAC})
+	}
+	return c
+}
+
 // neighbours lists the first addresses of all hosts but one.
 func (n *Network) neighbours(except string) []node.Neighbour {
 	var all []node.Neighbour
 	for _, h := range n.plan.Hosts {
-		if h.Name == except || len(h.Interfaces) == 0 {
-			continue
+		if h.Name != except {
+			all = append(all, neighboursOf(h)...)
 		}
-		i := h.Interfaces[0]
-		mac, err := net.ParseMAC(i.MAC)
-		if err != nil {
-			continue // Plan checked it
-		}
-		if i.IP.IsValid() {
-			all = append(all, node.Neighbour{IP: i.IP.Addr(), MAC: mac})
-		}
-		if i.IP6.IsValid() {
-			all = append(all, node.Neighbour{IP: i.IP6.Addr(), MAC: mac})
+	}
+	return all
+}
+
+// neighboursOf is how other hosts know a host.
+func neighboursOf(h topo.PlannedHost) (all []node.Neighbour) {
+	if len(h.Interfaces) == 0 {
+		return nil
+	}
+	i := h.Interfaces[0]
+	mac, err := net.ParseMAC(i.MAC)
+	if err != nil {
+		return nil // Plan checked it
+	}
+	for _, ip := range []netip.Prefix{i.IP, i.IP6} {
+		if ip.IsValid() {
+			all = append(all, node.Neighbour{IP: ip.Addr(), MAC: mac})
 		}
 	}
 	return all
@@ -344,11 +344,17 @@ func (n *Network) Close() error {
 		return nil
 	}
 	n.closed = true
+	if n.stopRunning != nil {
+		n.stopRunning()
+	}
+	close(n.ended)
 	uplinks := n.uplinks
 	relays, controllers, hosts, shells := n.relays, n.controllers, n.hosts, n.shells
-	listeners := n.listeners
+	listeners, confined := n.listeners, n.confined
 	sw, ready := n.ovs, n.ovsReady
 	n.mu.Unlock()
+	n.events.send(Event{Kind: KindEnding, Message: "the network ends"})
+	n.closeFaults()
 	var errs []error
 	for _, r := range relays {
 		errs = append(errs, r.Close())
@@ -375,10 +381,14 @@ func (n *Network) Close() error {
 	for _, h := range hosts {
 		errs = append(errs, h.Close())
 	}
+	if confined != nil {
+		errs = append(errs, confined.Close())
+	}
 	if sw != nil {
 		errs = append(errs, sw.Close())
 	}
 	wg.Wait()
+	errs = append(errs, n.closeLinks())
 	errs = append(errs, n.captures.close()) // last: they see the end
 	n.events.close()
 	return errors.Join(errs...)

@@ -15,15 +15,50 @@ import (
 
 // An Event reports progress or a change of a network.
 type Event struct {
+	// Seq numbers the events of a network's life from 1; progress has none.
+	Seq  uint64    `json:"seq,omitempty"`
 	Time time.Time `json:"time"`
+	// Kind is what happened, for programs: see the Kind constants. Progress has none.
+	Kind string `json:"kind,omitempty"`
 	// Stage is the step of building or closing: see the Stage constants. Node is
 	// the node (or link "h1-s1") that it finished with; empty at the start of the stage.
 	Stage string `json:"stage,omitempty"`
-	Node  string `json:"node,omitempty"`
+	// Node is the host, switch or controller that it is about.
+	Node string `json:"node,omitempty"`
+	// Link is a link's name, h1-s1; Interface that of one of its ends.
+	Link      string `json:"link,omitempty"`
+	Interface string `json:"interface,omitempty"`
+	// Controller is the one that Node is connected to, or no longer.
+	Controller string `json:"controller,omitempty"`
+	// PID and Status are of a program; Status is valid when it has ended.
+	PID    int `json:"pid,omitempty"`
+	Status int `json:"status,omitempty"`
 	// Level is a slog level name ("INFO", "WARN", "ERROR") for events with a Message.
-	Level   string `json:"level,omitempty"`
+	Level string `json:"level,omitempty"`
+	// Message says it for people.
 	Message string `json:"message,omitempty"`
 }
+
+// The kinds of events.
+const (
+	KindReady        = "network.ready"
+	KindEnding       = "network.ending"
+	KindNodeAdded    = "node.added"
+	KindNodeRemoved  = "node.removed"
+	KindNodeChanged  = "node.changed"
+	KindLinkAdded    = "link.added"
+	KindLinkRemoved  = "link.removed"
+	KindLinkChanged  = "link.changed" // its settings, or it was cut, taken down or up
+	KindPortUp       = "port.up"      // of a switch: both ends of its link are up
+	KindPortDown     = "port.down"
+	KindStarted      = "switch.started"
+	KindStopped      = "switch.stopped"
+	KindConnected    = "controller.connected" // a switch to a controller
+	KindDisconnected = "controller.disconnected"
+	KindProcess      = "process.started"
+	KindProcessEnded = "process.ended"
+	KindNote         = "note" // anything else
+)
 
 // The stages, in their order.
 const (
@@ -79,15 +114,6 @@ type ControllerState struct {
 	Name    string `json:"name"`
 	Address string `json:"address"` // HOST:PORT; empty for the built-in one without a listener
 	PID     int    `json:"pid,omitempty"`
-}
-
-// A LinkState is a link now. Up and carrier are per end, A then B.
-type LinkState struct {
-	ID int             `json:"id"`
-	A  topo.PlannedEnd `json:"a"`
-	B  topo.PlannedEnd `json:"b"`
-	Up [2]bool         `json:"up"`
-	OK [2]bool         `json:"ok"` // the interface exists
 }
 
 // A PingRequest asks for echoes between hosts.

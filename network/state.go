@@ -6,7 +6,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"weft/internal/ns"
 	"weft/node"
 	"weft/topo"
 )
@@ -48,16 +47,7 @@ func (n *Network) State() State {
 	}
 	up := n.devices(plan)
 	for _, l := range plan.Links {
-		ls := LinkState{ID: l.ID, A: l.A, B: l.B}
-		for k, e := range []topo.PlannedEnd{l.A, l.B} {
-			if l.Driver == topo.LinkPatch {
-				ls.OK[k], ls.Up[k] = true, true
-				continue
-			}
-			ls.Up[k], ls.OK[k] = up[e], false
-			_, ls.OK[k] = up[e]
-		}
-		s.Links = append(s.Links, ls)
+		s.Links = append(s.Links, n.fillState(l, up))
 	}
 	return s
 }
@@ -111,11 +101,15 @@ func (n *Network) Shell(name string) (*node.Shell, error) {
 	if name != "" && plan.Switch(name) == nil && plan.Controller(name) == nil {
 		return nil, fmt.Errorf("no node named %s", name)
 	}
+	place, err := n.fabricPlace()
+	if err != nil {
+		return nil, err
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	sh := n.shells[name]
 	if sh == nil {
-		sh = node.NewShell(name, &ns.Place{Net: n.fabric}, n.programEnv())
+		sh = node.NewShell(name, place, n.programEnv())
 		n.shells[name] = sh
 	}
 	return sh, nil

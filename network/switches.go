@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"weft/internal/ovs"
+	"weft/internal/probe"
 	"weft/node"
 	"weft/topo"
 )
@@ -111,7 +112,7 @@ func (n *Network) startOVS(ctx context.Context) {
 			ch <- result{nil, err}
 			return
 		}
-		i, err := ovs.Start(ctx, ovs.Config{Dir: n.ovsDir(), UserTSO: tso, Dummy: !n.local, Log: n.env.Log, OnRestart: func(daemon string, cause error) {
+		i, err := ovs.Start(ctx, ovs.Config{Dir: n.ovsDir(), UserTSO: tso, Ignore: probe.EtherType, Dummy: !n.local, Log: n.env.Log, OnRestart: func(daemon string, cause error) {
 			n.events.emit("WARN", "", fmt.Sprintf("%s ended (%v) and was started again", daemon, cause))
 		}, OnFailure: func(err error) {
 			n.events.emit("ERROR", "", fmt.Sprintf("Open vSwitch stays down: %v", err))
@@ -150,10 +151,11 @@ func (n *Network) startSwitches(ctx context.Context, switches []topo.PlannedSwit
 			return err
 		}
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	for _, sw := range switches {
+		n.mu.Lock()
 		n.running[sw.Name] = true
+		n.mu.Unlock()
+		n.events.send(Event{Kind: KindStarted, Node: sw.Name, Message: "started"})
 	}
 	return nil
 }
@@ -193,7 +195,10 @@ func (n *Network) SetSwitch(ctx context.Context, name string, running bool) erro
 		return nil
 	}
 	if running {
-		return n.startSwitches(ctx, []topo.PlannedSwitch{*sw})
+		if err := n.startSwitches(ctx, []topo.PlannedSwitch{*sw}); err != nil {
+			return err
+		}
+		return n.cutPatches(ctx, name)
 	}
 	return n.stopSwitch(ctx, *sw)
 }
@@ -211,6 +216,7 @@ func (n *Network) stopSwitch(ctx context.Context, sw topo.PlannedSwitch) error {
 	n.mu.Lock()
 	delete(n.running, sw.Name)
 	n.mu.Unlock()
+	n.events.send(Event{Kind: KindStopped, Node: sw.Name, Message: "stopped"})
 	return errors.Join(n.unlisten(sw.Name),
 		n.closeChannels(func(ch channel) bool { return ch.Switch == sw.Name }))
 }
@@ -224,6 +230,7 @@ func (n *Network) closeChannels(match func(channel) bool) error {
 		if match(ch) {
 			errs = append(errs, r.Close())
 			delete(n.relays, ch)
+			delete(n.targets, ch)
 		}
 	}
 	errs = append(errs, n.endExperiments(match))

@@ -118,6 +118,7 @@ type Process struct {
 
 	dial  DialFunc
 	out   io.ReadCloser
+	log   io.Writer
 	ended chan struct{}
 
 	mu   sync.Mutex
@@ -125,9 +126,9 @@ type Process struct {
 }
 
 // StartController runs a controller and waits until it listens. It runs in the user's own
-// namespaces, or in the sandbox if its plan says Inside.
-func StartController(ctx context.Context, c topo.PlannedController, broker *sandbox.Broker, env []string) (*Process, error) {
-	p := &Process{dial: broker.DialTCP, ended: make(chan struct{})}
+// namespaces, or in the sandbox if its plan says Inside. What it writes goes to log.
+func StartController(ctx context.Context, c topo.PlannedController, broker *sandbox.Broker, env []string, log io.Writer) (*Process, error) {
+	p := &Process{dial: broker.DialTCP, log: log, ended: make(chan struct{})}
 	listen := broker.ListenTCP
 	if c.Inside {
 		p.dial = func(ctx context.Context, addr string) (net.Conn, error) {
@@ -254,6 +255,9 @@ func (p *Process) read() {
 	buf := make([]byte, 4096)
 	for {
 		n, err := p.out.Read(buf)
+		if n > 0 {
+			p.log.Write(buf[:n]) // one that is lost is no reason to stop it
+		}
 		p.mu.Lock()
 		p.said = append(p.said, buf[:n]...)
 		p.said = p.said[max(0, len(p.said)-8192):]
@@ -291,6 +295,9 @@ func (p *Process) lastWords() string {
 	}
 	return ": " + string(bytes.Join(lines, []byte("\n  ")))
 }
+
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.ended }
 
 // Dial connects to the controller.
 func (p *Process) Dial(ctx context.Context) (net.Conn, error) {

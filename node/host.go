@@ -11,13 +11,16 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"weft/internal/confine"
 	"weft/internal/ns"
 	"weft/internal/sandbox"
+	"weft/topo"
 )
 
 // HostConfig says what a host is made of.
@@ -30,10 +33,15 @@ type HostConfig struct {
 	Forward bool
 	// PrivateDirs are directories of which the host's programs see an empty copy.
 	PrivateDirs []string
+	// Files are seen by the host's programs alone; they are kept below FilesDir.
+	Files    []topo.File
+	FilesDir string
 	// Etc holds files that the host's programs see in /etc under the same names.
 	Etc string
 	// Env is added to the environment of programs.
 	Env []string
+	// Confine keeps programs from changing anything of the machine's; nil: they may.
+	Confine *confine.Config
 }
 
 // A Host is a network namespace. It costs no process, and no namespace but that one, until
@@ -42,9 +50,10 @@ type Host struct {
 	cfg HostConfig
 	net *ns.Net
 
-	mu    sync.Mutex
-	place *ns.Place
-	shell *Shell
+	mu       sync.Mutex
+	place    *ns.Place
+	confined *ns.Place // nil until it is needed
+	shell    *Shell
 }
 
 // NewHost makes a host without interfaces but lo.
@@ -83,6 +92,8 @@ func (h *Host) Net() *ns.Net { return h.net }
 type Address struct {
 	Device  string
 	IP, IP6 netip.Prefix // may be invalid: none
+	// MAC is that of the device, for Reconfigure.
+	MAC string
 }
 
 // A Neighbour is a permanent entry of the ARP or NDP table.
@@ -141,11 +152,7 @@ func (h *Host) configure(nl *netlink.Handle, c NetConfig) error {
 			if !p.IsValid() {
 				continue
 			}
-			addr := &netlink.Addr{IPNet: ipNet(p)}
-			if p.Addr().Is6() {
-				addr.Flags = unix.IFA_F_NODAD // weft's addresses are unique
-			}
-			if err := nl.AddrAdd(dev, addr); err != nil {
+			if err := nl.AddrAdd(dev, netlinkAddress(p)); err != nil {
 				return fmt.Errorf("address %s on %s: %w", p, a.Device, err)
 			}
 		}
@@ -156,8 +163,7 @@ func (h *Host) configure(nl *netlink.Handle, c NetConfig) error {
 		}
 	}
 	for _, n := range c.Neighbours {
-		if err := nl.NeighSet(&netlink.Neigh{LinkIndex: first, State: netlink.NUD_PERMANENT,
-			IP: n.IP.AsSlice(), HardwareAddr: n.MAC}); err != nil {
+		if err := nl.NeighSet(neighbour(first, n)); err != nil {
 			return fmt.Errorf("neighbour %s: %w", n.IP, err)
 		}
 	}
@@ -193,18 +199,57 @@ func (h *Host) Place() (*ns.Place, error) {
 // enter makes the host's place if it has none yet. h.mu is held.
 func (h *Host) enter() (*ns.Place, error) {
 	if h.place == nil {
-		p, err := ns.NewPlace(h.net, hostname(h.cfg.Name), h.mounts)
+		p, err := h.newPlace(h.cfg.Confine)
 		if err != nil {
-			return nil, fmt.Errorf("host %s: %w", h.cfg.Name, err)
+			return nil, err
 		}
 		h.place = p
 	}
 	return h.place, nil
 }
 
+// ConfinedPlace returns where those of the host's programs run that may change nothing of the
+// machine's, whatever others may.
+func (h *Host) ConfinedPlace() (*ns.Place, error) {
+	if h.cfg.Confine != nil {
+		return h.Place()
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.confined == nil {
+		p, err := h.newPlace(&confine.Config{})
+		if err != nil {
+			return nil, err
+		}
+		h.confined = p
+	}
+	return h.confined, nil
+}
+
+func (h *Host) newPlace(c *confine.Config) (*ns.Place, error) {
+	p, err := NewPlace(h.net, h.cfg.Name, c, func() error { return h.mounts(c) })
+	if err != nil {
+		return nil, fmt.Errorf("host %s: %w", h.cfg.Name, err)
+	}
+	return p, nil
+}
+
+// NewPlace makes mount and UTS namespaces for the programs of a node and calls mounts inside.
+// Those of a confined one are started with less rights.
+func NewPlace(net *ns.Net, name string, c *confine.Config, mounts func() error) (*ns.Place, error) {
+	p, err := ns.NewPlace(net, hostname(name), mounts)
+	if err == nil && c != nil {
+		p.Restrict = confine.Thread
+	}
+	return p, err
+}
+
 // mounts runs inside the host's mount namespace.
-func (h *Host) mounts() error {
+func (h *Host) mounts(c *confine.Config) error {
 	if err := sandbox.MountSys(); err != nil {
+		return err
+	}
+	if err := h.putFiles(); err != nil {
 		return err
 	}
 	files, err := os.ReadDir(h.cfg.Etc)
@@ -216,19 +261,29 @@ func (h *Host) mounts() error {
 		if _, err := os.Stat(to); err != nil {
 			continue // nothing to cover
 		}
+		if slices.ContainsFunc(h.cfg.Files, func(f topo.File) bool { return f.Path == to }) {
+			continue // the host has its own
+		}
 		if err := unix.Mount(filepath.Join(h.cfg.Etc, f.Name()), to, "", unix.MS_BIND, ""); err != nil {
 			return fmt.Errorf("mount %s: %w", to, err)
 		}
 	}
+	if c != nil {
+		if err := c.Mount(); err != nil {
+			return err
+		}
+	}
 	for _, dir := range h.cfg.PrivateDirs {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+		if err := os.MkdirAll(dir, 0o755); errors.Is(err, unix.EROFS) {
+			return fmt.Errorf("private directory %s: it does not exist, and nothing may be made where the programs are confined", dir)
+		} else if err != nil {
 			return fmt.Errorf("private directory: %w", err)
 		}
 		if err := unix.Mount("weft", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
 			return fmt.Errorf("private directory %s: %w", dir, err)
 		}
 	}
-	return nil
+	return h.putPrivateFiles()
 }
 
 // hostname cuts a name to what sethostname(2) takes: 64 bytes.
@@ -251,8 +306,10 @@ func (h *Host) Close() error {
 	if h.shell != nil {
 		h.shell.Close()
 	}
-	if h.place != nil {
-		h.place.Close()
+	for _, p := range []*ns.Place{h.place, h.confined} {
+		if p != nil {
+			p.Close()
+		}
 	}
 	return h.net.Close()
 }

@@ -4,30 +4,25 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"go.starlark.net/starlark"
 
 	"weft/topo"
 )
 
-// A kind is that of a node.
-type kind string
-
-const (
-	hostKind       kind = "host"
-	switchKind     kind = "switch"
-	controllerKind kind = "controller"
-)
-
 // A draft is a network as a script describes it.
+//
+// It is the backend of a world without a running network.
 type draft struct {
+	w           *world
 	settings    topo.Spec // without nodes and links
 	hosts       []*topo.Host
 	switches    []*topo.Switch
 	controllers []*topo.Controller
-	links       []*draftedLink
+	drafted     []*draftedLink
 	made        int // links so far, those that are gone too
+	commands    []topo.Command
+	commandsAt  []Position
 	// uncontrolled says that the script wants no controller at all.
 	uncontrolled bool
 	nodes        map[string]draftedNode
@@ -42,12 +37,14 @@ type draftedNode struct {
 
 type draftedLink struct {
 	topo.Link
-	id   int
+	wire *wire
 	at   Position
 	gone bool
 }
 
 func newDraft() *draft { return &draft{nodes: map[string]draftedNode{}} }
+
+var _ backend = (*draft)(nil)
 
 // claim enters a node's name.
 func (d *draft) claim(name string, n draftedNode) error {
@@ -61,35 +58,33 @@ func (d *draft) claim(name string, n draftedNode) error {
 	return nil
 }
 
-func (d *draft) addHost(h topo.Host, at Position) error {
-	if err := d.claim(h.Name, draftedNode{hostKind, at, &h}); err != nil {
-		return err
+func (d *draft) addNode(c *call, what any) error {
+	at := where(c.thread)
+	switch n := what.(type) {
+	case topo.Host:
+		if err := d.claim(n.Name, draftedNode{hostKind, at, &n}); err != nil {
+			return err
+		}
+		d.hosts = append(d.hosts, &n)
+	case topo.Switch:
+		if err := d.claim(n.Name, draftedNode{switchKind, at, nil}); err != nil {
+			return err
+		}
+		d.switches = append(d.switches, &n)
+	case topo.Controller:
+		if err := d.claim(n.Name, draftedNode{controllerKind, at, nil}); err != nil {
+			return err
+		}
+		d.controllers = append(d.controllers, &n)
 	}
-	d.hosts = append(d.hosts, &h)
 	return nil
 }
 
-func (d *draft) addSwitch(s topo.Switch, at Position) error {
-	if err := d.claim(s.Name, draftedNode{switchKind, at, nil}); err != nil {
-		return err
-	}
-	d.switches = append(d.switches, &s)
-	return nil
-}
-
-func (d *draft) addController(c topo.Controller, at Position) error {
-	if err := d.claim(c.Name, draftedNode{controllerKind, at, nil}); err != nil {
-		return err
-	}
-	d.controllers = append(d.controllers, &c)
-	return nil
-}
-
-func (d *draft) addLink(l topo.Link, at Position) (*draftedLink, error) {
+func (d *draft) addLink(c *call, l topo.Link) (*link, error) {
 	for _, e := range []topo.LinkEnd{l.A, l.B} {
 		switch n, ok := d.nodes[e.Node]; {
 		case !ok:
-			return nil, unknown("node", e.Node, d.names())
+			return nil, unknown("node", e.Node, d.ends())
 		case n.kind == controllerKind:
 			return nil, fmt.Errorf("%s is a controller, which has no links; write a host or switch", e.Node)
 		}
@@ -97,16 +92,18 @@ func (d *draft) addLink(l topo.Link, at Position) (*draftedLink, error) {
 	if l.A.Node == l.B.Node {
 		return nil, fmt.Errorf("a link joins two nodes, not %s with itself", l.A.Node)
 	}
-	if len(d.links) >= topo.MaxLinks {
+	if len(d.drafted) >= topo.MaxLinks {
 		return nil, fmt.Errorf("the network has %d links, and no more are possible", topo.MaxLinks)
 	}
 	d.made++
-	made := &draftedLink{Link: l, id: d.made, at: at}
-	d.links = append(d.links, made)
-	return made, nil
+	made := &draftedLink{Link: l, at: where(c.thread)}
+	made.wire = &wire{id: d.made, a: l.A.Node, b: l.B.Node, draft: made}
+	d.drafted = append(d.drafted, made)
+	return &link{d.w, made.wire}, nil
 }
 
-func (d *draft) names() []string {
+// ends are the names of the nodes that a link can join.
+func (d *draft) ends() []string {
 	var names []string
 	for _, h := range d.hosts {
 		names = append(names, h.Name)
@@ -117,12 +114,47 @@ func (d *draft) names() []string {
 	return names
 }
 
-func (d *draft) removeNode(name string) error {
+func (d *draft) kindOf(name string) (kind, error) {
 	n, ok := d.nodes[name]
 	if !ok {
-		return unknown("node", name, d.names())
+		return "", unknown("node", name, d.ends())
 	}
-	switch n.kind {
+	return n.kind, nil
+}
+
+func (d *draft) list(k kind) ([]string, error) {
+	var names []string
+	switch k {
+	case hostKind:
+		for _, h := range d.hosts {
+			names = append(names, h.Name)
+		}
+	case switchKind:
+		for _, s := range d.switches {
+			names = append(names, s.Name)
+		}
+	case controllerKind:
+		for _, c := range d.controllers {
+			names = append(names, c.Name)
+		}
+	}
+	return names, nil
+}
+
+func (d *draft) links() ([]*link, error) {
+	var all []*link
+	for _, l := range d.drafted {
+		all = append(all, &link{d.w, l.wire})
+	}
+	return all, nil
+}
+
+func (d *draft) removeNode(_ *call, name string) error {
+	k, err := d.kindOf(name)
+	if err != nil {
+		return err
+	}
+	switch k {
 	case hostKind:
 		d.hosts = slices.DeleteFunc(d.hosts, func(h *topo.Host) bool { return h.Name == name })
 	case switchKind:
@@ -131,12 +163,24 @@ func (d *draft) removeNode(name string) error {
 		d.controllers = slices.DeleteFunc(d.controllers, func(c *topo.Controller) bool { return c.Name == name })
 	}
 	delete(d.nodes, name)
-	d.removeLinks(func(l *draftedLink) bool { return l.A.Node == name || l.B.Node == name })
+	for i := len(d.commands) - 1; i >= 0; i-- {
+		if d.commands[i].Node == name {
+			d.commands, d.commandsAt = slices.Delete(d.commands, i, i+1), slices.Delete(d.commandsAt, i, i+1)
+		}
+	}
+	d.drop(func(l *draftedLink) bool { return l.A.Node == name || l.B.Node == name })
 	return nil
 }
 
-func (d *draft) removeLinks(gone func(*draftedLink) bool) (removed int) {
-	d.links = slices.DeleteFunc(d.links, func(l *draftedLink) bool {
+func (d *draft) removeLink(_ *call, l *link) error {
+	if d.drop(func(x *draftedLink) bool { return x == l.draft }) == 0 {
+		return errGone
+	}
+	return nil
+}
+
+func (d *draft) drop(gone func(*draftedLink) bool) (removed int) {
+	d.drafted = slices.DeleteFunc(d.drafted, func(l *draftedLink) bool {
 		if gone(l) {
 			l.gone = true
 			removed++
@@ -161,9 +205,10 @@ func (d *draft) spec() topo.Spec {
 	if len(d.controllers) == 0 && !d.uncontrolled {
 		s.Controllers = []topo.Controller{{Name: "c0", Kind: topo.ControllerBuiltin}}
 	}
-	for _, l := range d.links {
+	for _, l := range d.drafted {
 		s.Links = append(s.Links, l.Link)
 	}
+	s.Commands = d.commands
 	return s
 }
 
@@ -179,12 +224,13 @@ func (d *draft) finish(script string) (topo.Spec, error) {
 		return s, nil
 	}
 	var all Errors
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		joined = errors.Join(err).(interface{ Unwrap() []error })
-	}
-	for _, e := range flatten(joined.Unwrap()) {
-		all = append(all, d.locate(script, e))
+	for _, e := range flatten([]error{err}) {
+		at := Position{File: script}
+		var f *topo.Fault
+		if errors.As(e, &f) {
+			at = d.madeAt(f, at)
+		}
+		all = append(all, &Error{Position: at, Message: e.Error()})
 	}
 	return topo.Spec{}, all
 }
@@ -202,38 +248,37 @@ func flatten(list []error) []error {
 	return flat
 }
 
-// locate finds the line that made the node or link which an error of topo names first.
-func (d *draft) locate(script string, err error) *Error {
-	e := &Error{Position: Position{File: script}, Message: err.Error()}
-	subject, _, _ := strings.Cut(e.Message, ": ")
-	var number int
-	switch words := strings.Fields(subject); {
-	case len(words) < 2:
-	case words[0] == "link":
-		if _, err := fmt.Sscanf(words[1], "%d", &number); err != nil {
-			number = 1 // the only link
-		}
-		if number >= 1 && number <= len(d.links) {
-			e.Position = d.links[number-1].at
-		}
-	default:
-		if n, ok := d.nodes[words[1]]; ok && string(n.kind) == words[0] {
-			e.Position = n.at
-			return e
-		}
-		// A node whose name is wrong is called by its number.
-		if _, err := fmt.Sscanf(words[1], "%d", &number); err == nil && number >= 1 {
-			switch {
-			case words[0] == string(hostKind) && number <= len(d.hosts):
-				e.Position = d.nodes[d.hosts[number-1].Name].at
-			case words[0] == string(switchKind) && number <= len(d.switches):
-				e.Position = d.nodes[d.switches[number-1].Name].at
-			case words[0] == string(controllerKind) && number <= len(d.controllers):
-				e.Position = d.nodes[d.controllers[number-1].Name].at
-			}
-		}
+// madeAt returns the line that made the entry which is wrong, otherwise whole.
+func (d *draft) madeAt(f *topo.Fault, whole Position) Position {
+	i, name := f.Index, ""
+	switch {
+	case f.Kind == string(hostKind) && i < len(d.hosts):
+		name = d.hosts[i].Name
+	case f.Kind == string(switchKind) && i < len(d.switches):
+		name = d.switches[i].Name
+	case f.Kind == string(controllerKind) && i < len(d.controllers):
+		name = d.controllers[i].Name
+	case f.Kind == "link" && i < len(d.drafted):
+		return d.drafted[i].at
+	case f.Kind == "command" && i < len(d.commandsAt):
+		return d.commandsAt[i]
 	}
-	return e
+	if n, ok := d.nodes[name]; ok {
+		return n.at
+	}
+	return whole
+}
+
+// start tells the links of the draft what they have become in the plan of what runs.
+func (d *draft) start(p *topo.Plan) error {
+	if len(p.Links) != len(d.drafted) {
+		return fmt.Errorf("the network has %d links and not %d: the script does not always describe the same", len(p.Links), len(d.drafted))
+	}
+	for i, l := range d.drafted {
+		x := p.Links[i]
+		l.wire.id, l.wire.ends, l.wire.draft = x.ID, [2]string{x.A.Interface, x.B.Interface}, nil
+	}
+	return nil
 }
 
 // where returns the place in the script that called the built-in function which runs on t.

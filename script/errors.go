@@ -176,20 +176,58 @@ func callers(stack starlark.CallStack) []Caller {
 // cancelled is how go.starlark.net begins the message of a thread that was stopped.
 const cancelled = "Starlark computation cancelled: "
 
-// reword says in weft's way what go.starlark.net says.
+// reword says in weft's way what go.starlark.net says, above all of what is Python but not
+// Starlark.
 func reword(text string) string {
 	text = strings.TrimPrefix(text, cancelled)
-	for _, python := range []struct{ begins, say string }{
-		{"got identifier, want newline", "two words stand beside each other; if this is Python's import, del, try, with, class or global, Starlark has no such statement"},
-	} {
-		if text == python.begins {
-			return python.say
-		}
-	}
 	if f, ok := strings.CutSuffix(text, " called recursively"); ok {
 		return f + " calls itself, which Starlark does not allow; write a loop"
 	}
-	return text
+	if name, ok := strings.CutPrefix(text, "undefined: "); ok {
+		name, hint, _ := strings.Cut(name, " ")
+		if hint = strings.Trim(hint, "()"); hint != "" {
+			hint = "; " + hint
+		}
+		return "there is no name " + name + hint
+	}
+	if reason, ok := strings.CutPrefix(text, "fail: "); ok {
+		return reason
+	}
+	if before, op, ok := strings.Cut(text, "unknown binary op: "); ok {
+		if strings.Contains(op, " + ") && strings.Contains(op, "string") {
+			return before + op + " is not possible; write str(x) for what is no text"
+		}
+		return before + op + " is not possible"
+	}
+	got, want, _ := strings.Cut(text, ", want ")
+	got, ok := strings.CutPrefix(got, "got ")
+	if !ok || want == "" {
+		return text
+	}
+	if want == "EOF" {
+		return "this is not an expression; px executes statements"
+	}
+	want = strings.Replace(want, "primary expression", "a value", 1)
+	if want == "indent" {
+		return "this line belongs to the statement before it; indent it"
+	}
+	switch got {
+	case "import", "from":
+		return "Starlark has no import; load('FILE.star', 'NAME') takes a name from a file"
+	case "try", "except", "finally", "raise":
+		return "Starlark has no exceptions: an error ends the script, and fail('...') makes one"
+	case "class":
+		return "Starlark has no classes; write functions, and dicts for data"
+	case "del":
+		return "Starlark has no del; write d.pop(KEY), or give the name another value"
+	case "with", "yield", "nonlocal", "global", "is", "assert", "as":
+		return "Starlark has no " + got
+	case "end of file", "newline", "indent", "outdent":
+		return want + " is missing before the end of the line"
+	case "string literal":
+		return "there is text in quotes where " + want + " should be; Starlark has no f'...': write '%s' % x"
+	}
+	return got + " stands where " + want + " should be"
 }
 
 // displayPath is how errors name a file that is loaded by the file at from.

@@ -61,9 +61,11 @@ func newEvaluator(o Options, s sources, builtin starlark.StringDict) *evaluator 
 	return e
 }
 
-// thread returns a thread whose loads are relative to the file called name.
-func (e *evaluator) thread(name string) *starlark.Thread {
+// thread returns a thread for the file called name, to which its loads are relative. What it
+// calls ends with ctx.
+func (e *evaluator) thread(ctx context.Context, name string) *starlark.Thread {
 	t := &starlark.Thread{Name: name}
+	t.SetLocal(contextKey, ctx)
 	t.Print = func(t *starlark.Thread, text string) { e.say(t, text) }
 	t.Load = func(t *starlark.Thread, load string) (starlark.StringDict, error) {
 		m := e.load(displayPath(name, load), load, t)
@@ -94,7 +96,7 @@ func (e *evaluator) load(name, asked string, from *starlark.Thread) *module {
 	}
 	m := &module{}
 	e.modules[name] = m
-	t := e.thread(name)
+	t := e.thread((&call{thread: from}).ctx(), name)
 	t.Steps = from.Steps // all files share the limit
 	m.globals, m.err = e.file(t, name, asked)
 	from.Steps = t.Steps
@@ -137,12 +139,15 @@ var errPanic = errors.New("the script found a mistake in weft itself; please rep
 // grace is how long a thread that was told to stop may take to notice.
 const grace = time.Second
 
-// watch calls f and stops t when ctx ends or limits are reached. It returns within the
+// watch calls f with a thread for the file called name, and stops it when ctx ends or limits
+// are reached. It returns within the
 // limits even if f does not: f is then left to itself, which only the end of the process
 // ends.
-func (l Limits) watch(ctx context.Context, t *starlark.Thread, f func() error) error {
+func (e *evaluator) watch(ctx context.Context, name string, f func(t *starlark.Thread) error) error {
+	l := e.limits
 	timed, cancel := context.WithTimeout(ctx, l.Time)
 	defer cancel()
+	t := e.thread(timed, name)
 	done := make(chan error, 1)
 	go func() {
 		defer func() {
@@ -151,7 +156,7 @@ func (l Limits) watch(ctx context.Context, t *starlark.Thread, f func() error) e
 				done <- fmt.Errorf("%w: %v\n%s", errPanic, r, buf[:runtime.Stack(buf, false)])
 			}
 		}()
-		done <- f()
+		done <- f(t)
 	}()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -162,15 +167,23 @@ func (l Limits) watch(ctx context.Context, t *starlark.Thread, f func() error) e
 	stop := func(err error) {
 		reason = err
 		t.Cancel(err.Error())
+		cancel()
 		over = time.After(grace)
 	}
 	for {
 		select {
 		case err := <-done:
-			if reason != nil && ctx.Err() != nil {
+			var eval *starlark.EvalError
+			switch {
+			case reason == nil || err == nil:
+				return err
+			case ctx.Err() != nil:
 				return ctx.Err()
+			case errors.As(err, &eval):
+				eval.Msg = reason.Error() // what it called may have had an error of its own
+				return eval
 			}
-			return err
+			return reason
 		case <-tick.C:
 			if reason == nil && heap.over(l.Memory) {
 				stop(fmt.Errorf("the script uses more than %d MB of memory", l.Memory/1e6))

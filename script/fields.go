@@ -130,6 +130,34 @@ func assign(to reflect.Value, x starlark.Value) error {
 		d, err := durationOf(x)
 		*p = d
 		return err
+	case *topo.Duration:
+		d, err := durationOf(x)
+		if err == nil && d < 0 {
+			err = fmt.Errorf("%s is before now", shortly(x))
+		}
+		*p = topo.Duration(d)
+		return err
+	case *topo.FileMode:
+		if n, ok := x.(starlark.Int); ok { // 0o755
+			x = starlark.String(n.BigInt().Text(8))
+		}
+		text, err := textOf(x, "a mode, such as 0o755")
+		if err != nil {
+			return err
+		}
+		return p.UnmarshalText([]byte(text))
+	case *[]topo.File:
+		if d, ok := x.(*starlark.Dict); ok && !isFile(d) {
+			return assignFiles(p, d)
+		}
+	case *[]byte:
+		if b, ok := x.(starlark.Bytes); ok {
+			*p = []byte(b)
+			return nil
+		}
+		text, err := textOf(x, "text or b'...'")
+		*p = []byte(text)
+		return err
 	case encoding.TextUnmarshaler:
 		text, err := textOf(x, "text")
 		if err != nil {
@@ -175,6 +203,31 @@ func assign(to reflect.Value, x starlark.Value) error {
 		return assignMap(to, x)
 	}
 	return fmt.Errorf("this cannot be set from a script")
+}
+
+// isFile reports whether a dict describes one file, rather than several by their paths.
+func isFile(d *starlark.Dict) bool {
+	_, ok, _ := d.Get(starlark.String("path"))
+	return ok
+}
+
+// assignFiles takes files as a dict of paths and contents.
+func assignFiles(to *[]topo.File, d *starlark.Dict) error {
+	items, err := settingsOf(d)
+	if err != nil {
+		return err
+	}
+	*to = nil
+	for _, kv := range items {
+		f := topo.File{Path: string(kv[0].(starlark.String))}
+		var content []byte
+		if err := assign(reflect.ValueOf(&content).Elem(), kv[1]); err != nil {
+			return fmt.Errorf("%s: %w", f.Path, err)
+		}
+		f.SetBytes(content)
+		*to = append(*to, f)
+	}
+	return nil
 }
 
 func assignNumber(to reflect.Value, x starlark.Value) error {
@@ -334,7 +387,11 @@ func linkOptions(kwargs []starlark.Tuple) ([]string, error) {
 	var options []string
 	for _, kv := range kwargs {
 		key := string(kv[0].(starlark.String))
-		if d, ok := kv[1].(*starlark.Dict); ok && (key == "ab" || key == "ba") {
+		if key == "ab" || key == "ba" {
+			d, ok := kv[1].(*starlark.Dict)
+			if !ok {
+				return nil, fmt.Errorf("%s: %s is not a dict of options, such as {'delay': '5ms'}", key, shortly(kv[1]))
+			}
 			way, err := settingsOf(d)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", key, err)

@@ -1,6 +1,7 @@
 package script
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -76,13 +77,15 @@ func generate(w *world, g topo.Generator, c *call) error {
 	if err != nil {
 		return err
 	}
-	at := where(c.thread)
+	if w.draft == nil {
+		return errors.New("the network runs; add to it by net.addHost, net.addSwitch and net.addLink")
+	}
 	for _, h := range s.Hosts {
 		h.Name = prefix + h.Name
 		if err := setHost(&h, each["host"]); err != nil {
 			return fmt.Errorf("host: %w", err)
 		}
-		if err := w.draft.addHost(h, at); err != nil {
+		if err := w.addNode(c, h); err != nil {
 			return fmt.Errorf("%w; a prefix makes the names different: prefix='x'", err)
 		}
 	}
@@ -94,7 +97,7 @@ func generate(w *world, g topo.Generator, c *call) error {
 		if err := setSwitch(&sw, each["switch"]); err != nil {
 			return fmt.Errorf("switch: %w", err)
 		}
-		if err := w.draft.addSwitch(sw, at); err != nil {
+		if err := w.addNode(c, sw); err != nil {
 			return fmt.Errorf("%w; a prefix makes the names different: prefix='x'", err)
 		}
 	}
@@ -109,7 +112,7 @@ func generate(w *world, g topo.Generator, c *call) error {
 	for _, l := range s.Links {
 		l.A.Node, l.B.Node = prefix+l.A.Node, prefix+l.B.Node
 		l.LinkSettings = settings
-		if _, err := w.draft.addLink(l, at); err != nil {
+		if _, err := w.addLink(c, l); err != nil {
 			return err
 		}
 	}

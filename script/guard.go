@@ -20,14 +20,18 @@ const (
 // guardName is the function that guard puts round operands; no script can spell it.
 const guardName = "+*"
 
-// guard rewrites the right operands of + and * so that the size of the result is known before
-// it is made: X * Y becomes X * operand(Y).
+// guard rewrites the right operands of + and * so that the size of the result is known
+// before it is made: X * Y becomes X * operand(Y). And the left one of %, which so formats as
+// Python's does.
 func guard(f *syntax.File) { syntax.Walk(f, guardNode) }
 
 func guardNode(n syntax.Node) bool {
 	switch n := n.(type) {
 	case *syntax.BinaryExpr:
-		if n.Op == syntax.STAR || n.Op == syntax.PLUS && !isNumber(n.Y) {
+		switch {
+		case n.Op == syntax.PERCENT:
+			n.X = guarded(guardName, n.OpPos, n.X)
+		case n.Op == syntax.STAR, n.Op == syntax.PLUS && !isNumber(n.Y):
 			n.Y = guarded(guardName, n.OpPos, n.Y)
 		}
 	case *syntax.AssignStmt:
@@ -48,14 +52,10 @@ func guarded(name string, pos syntax.Position, x syntax.Expr) syntax.Expr {
 	return &syntax.CallExpr{Fn: &syntax.Ident{NamePos: pos, Name: name}, Lparen: pos, Args: []syntax.Expr{x}, Rparen: syntax.End(x)}
 }
 
-// guards are the functions behind guard, and range with a bound.
+// guards are the functions behind guard, range with a bound, and what Python has besides.
 func guards() starlark.StringDict {
 	wrap := func(inPlace bool) *starlark.Builtin {
 		return starlark.NewBuiltin(guardName, func(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, _ []starlark.Tuple) (starlark.Value, error) {
-			switch args[0].(type) {
-			case starlark.Float, starlark.NoneType, starlark.Bool:
-				return args[0], nil
-			}
 			return operand{args[0], inPlace}, nil
 		})
 	}
@@ -63,6 +63,8 @@ func guards() starlark.StringDict {
 	return starlark.StringDict{
 		guardName:       wrap(false),
 		guardName + "=": wrap(true),
+		"round":         starlark.NewBuiltin("round", round),
+		"sum":           starlark.NewBuiltin("sum", sum),
 		"range": starlark.NewBuiltin("range", func(t *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 			v, err := builtinRange.CallInternal(t, args, kwargs)
 			if err != nil {
@@ -76,7 +78,7 @@ func guards() starlark.StringDict {
 	}
 }
 
-// An operand is the right side of + or *, on its way from guard's function to the operation.
+// An operand is a side of +, * or %, on its way from guard's function to the operation.
 type operand struct {
 	starlark.Value
 	inPlace bool // of += and *=
@@ -85,7 +87,13 @@ type operand struct {
 var _ starlark.HasBinary = operand{}
 
 // Binary does what the operator would, if the result is not too large.
-func (o operand) Binary(op syntax.Token, x starlark.Value, _ starlark.Side) (starlark.Value, error) {
+func (o operand) Binary(op syntax.Token, x starlark.Value, side starlark.Side) (starlark.Value, error) {
+	if side == starlark.Left {
+		if format, ok := o.Value.(starlark.String); ok {
+			return interpolate(string(format), x)
+		}
+		return starlark.Binary(op, o.Value, x)
+	}
 	y := o.Value
 	if err := checkResult(op, x, y); err != nil {
 		return nil, err

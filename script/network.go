@@ -1,8 +1,9 @@
 package script
 
 import (
-	"cmp"
+	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -12,45 +13,65 @@ import (
 	"weft/topo"
 )
 
-// A network is the object net.
-type network struct{ w *world }
+// A netObject is the object net.
+type netObject struct{ w *world }
 
 var (
-	_ starlark.HasSetField = (*network)(nil)
-	_ starlark.Mapping     = (*network)(nil)
-	_ starlark.Sequence    = (*network)(nil)
-	_ starlark.Container   = (*network)(nil)
+	_ starlark.HasSetField = (*netObject)(nil)
+	_ starlark.Mapping     = (*netObject)(nil)
+	_ starlark.Sequence    = (*netObject)(nil)
+	_ starlark.Container   = (*netObject)(nil)
 )
 
-func (n *network) String() string        { return "net" }
-func (n *network) Type() string          { return "network" }
-func (n *network) Freeze()               {}
-func (n *network) Truth() starlark.Bool  { return true }
-func (n *network) Hash() (uint32, error) { return 1, nil }
+func (n *netObject) String() string        { return "net" }
+func (n *netObject) Type() string          { return "network" }
+func (n *netObject) Freeze()               {}
+func (n *netObject) Truth() starlark.Bool  { return true }
+func (n *netObject) Hash() (uint32, error) { return 1, nil }
 
-func (n *network) Attr(name string) (starlark.Value, error) { return n.w.networks.attr(n, name) }
-func (n *network) AttrNames() []string                      { return n.w.networks.names() }
-func (n *network) SetField(name string, v starlark.Value) error {
+// Attr returns a method or setting; in experiments steps are methods too: net.capture.
+func (n *netObject) Attr(name string) (starlark.Value, error) {
+	v, err := n.w.networks.attr(n, name)
+	if step, ok := n.w.steps[name]; v == nil && err == nil && ok {
+		return step, nil
+	}
+	return v, err
+}
+
+func (n *netObject) AttrNames() []string {
+	names := slices.AppendSeq(n.w.networks.names(), maps.Keys(n.w.steps))
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func (n *netObject) SetField(name string, v starlark.Value) error {
 	return n.w.networks.setField(n, name, v)
 }
 
 // Len is the number of nodes, as in Mininet.
-func (n *network) Len() int { return len(n.w.draft.nodes) }
+func (n *netObject) Len() int {
+	all, err := n.w.all()
+	if err != nil {
+		return 0
+	}
+	return len(all)
+}
 
 // Iterate ranges over the names of nodes, as in Mininet.
-func (n *network) Iterate() starlark.Iterator {
+func (n *netObject) Iterate() starlark.Iterator {
 	var names []starlark.Value
-	for _, x := range n.all() {
+	all, _ := n.w.all()
+	for _, x := range all {
 		names = append(names, starlark.String(x.name))
 	}
 	return starlark.NewList(names).Iterate()
 }
 
 // Get returns a node: net['h1'].
-func (n *network) Get(k starlark.Value) (starlark.Value, bool, error) {
-	name, ok := starlark.AsString(k)
-	if !ok {
-		return nil, false, fmt.Errorf("%s is not the name of a node", shortly(k))
+func (n *netObject) Get(k starlark.Value) (starlark.Value, bool, error) {
+	name, err := textOf(k, "the name of a node")
+	if err != nil {
+		return nil, false, err
 	}
 	x, err := n.w.node(name)
 	if err != nil {
@@ -60,46 +81,41 @@ func (n *network) Get(k starlark.Value) (starlark.Value, bool, error) {
 }
 
 // Has says whether there is a node: 'h1' in net.
-func (n *network) Has(v starlark.Value) (bool, error) {
+func (n *netObject) Has(v starlark.Value) (bool, error) {
 	name, err := textOf(v, "the name of a node")
-	_, ok := n.w.draft.nodes[name]
-	return ok, err
+	if err != nil {
+		return false, err
+	}
+	_, err = n.w.kindOf(name)
+	return err == nil, nil
 }
 
 // node returns the object of a node.
 func (w *world) node(name string) (*node, error) {
-	d, ok := w.draft.nodes[name]
-	if !ok {
-		return nil, unknown("node", name, w.draft.names())
+	k, err := w.kindOf(name)
+	if err != nil {
+		return nil, err
 	}
-	return &node{w, name, d.kind}, nil
+	return &node{w, name, k}, nil
+}
+
+// ofKind returns the nodes of some kinds, in the order of the kinds.
+func (w *world) ofKind(kinds ...kind) ([]*node, error) {
+	var nodes []*node
+	for _, k := range kinds {
+		names, err := w.list(k)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			nodes = append(nodes, &node{w, name, k})
+		}
+	}
+	return nodes, nil
 }
 
 // all returns all nodes: hosts, switches, controllers.
-func (n *network) all() []*node {
-	return slices.Concat(n.list(hostKind), n.list(switchKind), n.list(controllerKind))
-}
-
-func (n *network) list(k kind) []*node {
-	var nodes []*node
-	add := func(name string) { nodes = append(nodes, &node{n.w, name, k}) }
-	d := n.w.draft
-	switch k {
-	case hostKind:
-		for _, h := range d.hosts {
-			add(h.Name)
-		}
-	case switchKind:
-		for _, s := range d.switches {
-			add(s.Name)
-		}
-	case controllerKind:
-		for _, c := range d.controllers {
-			add(c.Name)
-		}
-	}
-	return nodes
-}
+func (w *world) all() ([]*node, error) { return w.ofKind(hostKind, switchKind, controllerKind) }
 
 func listOf[T starlark.Value](values []T) *starlark.List {
 	l := make([]starlark.Value, len(values))
@@ -109,51 +125,88 @@ func listOf[T starlark.Value](values []T) *starlark.List {
 	return starlark.NewList(l)
 }
 
-func networkMethods() methods[*network] {
-	nodes := func(name, doc string, k kind) method[*network] {
-		return method[*network]{name: name, doc: doc, get: func(n *network) (starlark.Value, error) { return listOf(n.list(k)), nil }}
+func networkMethods() methods[*netObject] {
+	nodes := func(name, doc string, k kind) method[*netObject] {
+		return method[*netObject]{name: name, doc: doc, get: func(n *netObject) (starlark.Value, error) {
+			all, err := n.w.ofKind(k)
+			return listOf(all), err
+		}}
 	}
-	option := func(name, doc string, field func(*topo.Spec) any) method[*network] {
-		at := func(n *network) reflect.Value { return reflect.ValueOf(field(&n.w.draft.settings)).Elem() }
-		return method[*network]{name: name, doc: doc,
-			get: func(n *network) (starlark.Value, error) { return toValue(at(n)), nil },
-			set: func(n *network, v starlark.Value) error { return assign(at(n), v) },
-		}
-	}
-	return newMethods(
-		method[*network]{name: "addHost", usage: "NAME, ip=, ip6=, mac=, defaultRoute=, privateDirs=, nat=", doc: "add a host", run: addHost},
-		method[*network]{name: "addSwitch", usage: "NAME, driver=, dpid=, protocols=, failMode=, datapath=, stp=, controllers=", doc: "add a switch", run: addSwitch},
-		method[*network]{name: "addController", usage: "NAME='c0', controller=, ip=, port=, command=", doc: "add a controller", run: addController},
-		method[*network]{name: "addLink", usage: "NODE, NODE, bw=, delay=, loss=, ..., ab={...}, ba={...}, port1=, port2=", doc: "add a link", run: addLink},
-		method[*network]{name: "addNAT", usage: "NAME='nat0', connect=, ip=, subnet=", doc: "add a gateway to the user's network", run: addNAT},
-		method[*network]{name: "get", usage: "NAME...", doc: "return nodes by name", run: getNodes},
-		method[*network]{name: "getNodeByName", usage: "NAME...", doc: "return nodes by name", run: getNodes},
-		method[*network]{name: "keys", doc: "names of all nodes", run: func(c *call, n *network) (starlark.Value, error) {
-			var names []starlark.String
-			for _, x := range n.all() {
-				names = append(names, starlark.String(x.name))
-			}
-			return listOf(names), c.nothing()
+	list := []method[*netObject]{
+		{name: "addHost", usage: "NAME, ip=, ip6=, mac=, defaultRoute=, privateDirs=, nat=", doc: "add a host", run: addHost},
+		{name: "addSwitch", usage: "NAME, driver=, dpid=, protocols=, failMode=, datapath=, stp=, controllers=", doc: "add a switch", run: addSwitch},
+		{name: "addController", usage: "NAME='c0', controller=, ip=, port=, command=", doc: "add a controller", run: addController},
+		{name: "addLink", usage: "NODE, NODE, bw=, delay=, loss=, ..., ab={...}, ba={...}, port1=, port2=", doc: "add a link", run: addLink},
+		{name: "addNAT", usage: "NAME='nat0', connect=, ip=, subnet=", doc: "add a gateway to the user's network", run: addNAT},
+		{name: "get", usage: "NAME...", doc: "return nodes by name", run: getNodes},
+		{name: "getNodeByName", usage: "NAME...", doc: "return nodes by name", run: getNodes},
+		{name: "keys", doc: "names of all nodes", run: func(c *call, n *netObject) (starlark.Value, error) {
+			return starlark.NewList(slices.Collect(starlark.Elements(n))), c.nothing()
 		}},
-		method[*network]{name: "values", doc: "all nodes", run: func(c *call, n *network) (starlark.Value, error) { return listOf(n.all()), c.nothing() }},
-		method[*network]{name: "linksBetween", usage: "NODE, NODE", doc: "the links that join two nodes", run: linksBetween},
-		method[*network]{name: "delNode", usage: "NODE", doc: "remove a node and its links", run: deleteNode},
-		method[*network]{name: "delHost", usage: "HOST", doc: "remove a host and its links", run: deleteNode},
-		method[*network]{name: "delSwitch", usage: "SWITCH", doc: "remove a switch and its links", run: deleteNode},
-		method[*network]{name: "delController", usage: "CONTROLLER", doc: "remove a controller", run: deleteNode},
-		method[*network]{name: "delLink", usage: "LINK", doc: "remove a link", run: deleteLink},
-		method[*network]{name: "delLinkBetween", usage: "NODE, NODE", doc: "remove the links that join two nodes", run: deleteLinksBetween},
+		{name: "values", doc: "all nodes", run: func(c *call, n *netObject) (starlark.Value, error) {
+			all, err := n.w.all()
+			return listOf(all), errors.Join(err, c.nothing())
+		}},
+		{name: "items", doc: "names and nodes", run: func(c *call, n *netObject) (starlark.Value, error) {
+			all, err := n.w.all()
+			var pairs []starlark.Tuple
+			for _, x := range all {
+				pairs = append(pairs, starlark.Tuple{starlark.String(x.name), x})
+			}
+			return listOf(pairs), errors.Join(err, c.nothing())
+		}},
+		{name: "linksBetween", usage: "NODE, NODE", doc: "the links that join two nodes", run: linksBetween},
+		{name: "delNode", usage: "NODE", doc: "remove a node and its links", run: deleteNode},
+		{name: "delHost", usage: "HOST", doc: "remove a host and its links", run: deleteNode},
+		{name: "delSwitch", usage: "SWITCH", doc: "remove a switch and its links", run: deleteNode},
+		{name: "delController", usage: "CONTROLLER", doc: "remove a controller", run: deleteNode},
+		{name: "delLink", usage: "LINK", doc: "remove a link", run: deleteLink},
+		{name: "delLinkBetween", usage: "NODE, NODE", doc: "remove the links that join two nodes", run: deleteLinksBetween},
 		nodes("hosts", "the hosts", hostKind),
 		nodes("switches", "the switches", switchKind),
 		nodes("controllers", "the controllers", controllerKind),
-		method[*network]{name: "links", doc: "the links", get: func(n *network) (starlark.Value, error) { return listOf(n.links()), nil }},
+		{name: "links", doc: "the links", get: func(n *netObject) (starlark.Value, error) {
+			all, err := n.w.links()
+			return listOf(all), err
+		}},
+	}
+	return newMethods(slices.Concat(list, draftSettings(), liveNetwork())...)
+}
+
+// draftSettings are what a script can set of the network as a whole.
+func draftSettings() []method[*netObject] {
+	option := func(name, doc string, field func(*topo.Spec) any) method[*netObject] {
+		at := func(n *netObject) (reflect.Value, error) {
+			if n.w.draft == nil {
+				return reflect.Value{}, errors.New("the network runs, and this cannot change any more")
+			}
+			return reflect.ValueOf(field(&n.w.draft.settings)).Elem(), nil
+		}
+		return method[*netObject]{name: name, doc: doc,
+			get: func(n *netObject) (starlark.Value, error) {
+				v, err := at(n)
+				if err != nil {
+					return starlark.None, nil
+				}
+				return toValue(v), nil
+			},
+			set: func(n *netObject, v starlark.Value) error {
+				field, err := at(n)
+				if err != nil {
+					return err
+				}
+				return assign(field, v)
+			},
+		}
+	}
+	return []method[*netObject]{
 		option("name", "name of the network", func(s *topo.Spec) any { return &s.Name }),
 		option("ipBase", "IPv4 network of the hosts", func(s *topo.Spec) any { return &s.Addressing.IPBase }),
 		option("ip6Base", "IPv6 network of the hosts; IPv6 is off without", func(s *topo.Spec) any { return &s.Addressing.IP6Base }),
 		option("autoSetMacs", "number MACs: h1 has 00:00:00:00:00:01", func(s *topo.Spec) any { return &s.Addressing.AutoMAC }),
 		option("autoStaticArp", "give hosts each other's MACs", func(s *topo.Spec) any { return &s.Addressing.StaticARP }),
 		option("seed", "makes impairments repeatable", func(s *topo.Spec) any { return &s.Seed }),
-	)
+	}
 }
 
 // toValue returns a setting as a script sees it.
@@ -194,7 +247,7 @@ func nameArgument(v starlark.Value) (string, error) {
 	return name, nil
 }
 
-func addHost(c *call, n *network) (starlark.Value, error) {
+func addHost(c *call, n *netObject) (starlark.Value, error) {
 	var name starlark.Value
 	if err := c.take([]string{"name"}, &name); err != nil {
 		return nil, err
@@ -207,7 +260,7 @@ func addHost(c *call, n *network) (starlark.Value, error) {
 	if err := setHost(&h, c.kwargs); err != nil {
 		return nil, err
 	}
-	if err := n.w.draft.addHost(h, where(c.thread)); err != nil {
+	if err := n.w.addNode(c, h); err != nil {
 		return nil, err
 	}
 	return &node{n.w, h.Name, hostKind}, nil
@@ -223,7 +276,7 @@ func setHost(h *topo.Host, kwargs []starlark.Tuple) error {
 		}})
 }
 
-func addSwitch(c *call, n *network) (starlark.Value, error) {
+func addSwitch(c *call, n *netObject) (starlark.Value, error) {
 	var name starlark.Value
 	if err := c.take([]string{"name"}, &name); err != nil {
 		return nil, err
@@ -236,7 +289,7 @@ func addSwitch(c *call, n *network) (starlark.Value, error) {
 	if err := setSwitch(&s, c.kwargs); err != nil {
 		return nil, err
 	}
-	if err := n.w.draft.addSwitch(s, where(c.thread)); err != nil {
+	if err := n.w.addNode(c, s); err != nil {
 		return nil, err
 	}
 	return &node{n.w, s.Name, switchKind}, nil
@@ -246,22 +299,19 @@ func setSwitch(s *topo.Switch, kwargs []starlark.Tuple) error {
 	return setFields(s, kwargs, []string{"name"}, mininetClass("write driver='ovsbr' or 'lxbr' for other switches than 'ovs'"))
 }
 
-// addController takes a kind as the option --controller does, or by its fields.
-func addController(c *call, n *network) (starlark.Value, error) {
-	var name, control starlark.Value = starlark.String("c" + strconv.Itoa(len(n.w.draft.controllers))), nil
+// addController takes a kind as the option --controller does, or by its fields. None, or the
+// kind none, says that there is to be no controller.
+func addController(c *call, n *netObject) (starlark.Value, error) {
+	have, err := n.w.list(controllerKind)
+	if err != nil {
+		return nil, err
+	}
+	var name, control starlark.Value = starlark.String("c" + strconv.Itoa(len(have))), starlark.String(topo.ControllerBuiltin)
 	if err := c.take([]string{"name?", "controller?"}, &name, &control); err != nil {
 		return nil, err
 	}
-	if name == starlark.None {
-		n.w.draft.uncontrolled = true
-		return starlark.None, c.done()
-	}
 	var made topo.Controller
-	var err error
-	if made.Name, err = nameArgument(name); err != nil {
-		return nil, err
-	}
-	if control != nil {
+	if name != starlark.None {
 		text, err := textOf(control, "what --controller takes, such as 'remote,ip=127.0.0.1'")
 		if err != nil {
 			return nil, fmt.Errorf("controller: %w", err)
@@ -270,12 +320,19 @@ func addController(c *call, n *network) (starlark.Value, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(list) == 0 {
-			n.w.draft.uncontrolled = true
-			return starlark.None, c.done()
+		if len(list) > 0 {
+			made = list[0]
 		}
-		list[0].Name = made.Name
-		made = list[0]
+	}
+	if made.Kind == "" {
+		if n.w.draft == nil {
+			return nil, errors.New("the network runs, and its controllers cannot change any more")
+		}
+		n.w.draft.uncontrolled = true
+		return starlark.None, c.done()
+	}
+	if made.Name, err = nameArgument(name); err != nil {
+		return nil, err
 	}
 	if err := setFields(&made, c.kwargs, []string{"name"}, mininetClass("write controller='remote' or another kind"),
 		setting{"ip", func(v starlark.Value) error { return assign(reflect.ValueOf(&made.Address).Elem(), v) }},
@@ -283,14 +340,13 @@ func addController(c *call, n *network) (starlark.Value, error) {
 	); err != nil {
 		return nil, err
 	}
-	made.Kind = cmp.Or(made.Kind, topo.ControllerBuiltin)
-	if err := n.w.draft.addController(made, where(c.thread)); err != nil {
+	if err := n.w.addNode(c, made); err != nil {
 		return nil, err
 	}
 	return &node{n.w, made.Name, controllerKind}, nil
 }
 
-func addLink(c *call, n *network) (starlark.Value, error) {
+func addLink(c *call, n *netObject) (starlark.Value, error) {
 	var a, b, port1, port2 starlark.Value
 	if err := c.take([]string{"node1", "node2", "port1?", "port2?"}, &a, &b, &port1, &port2); err != nil {
 		return nil, err
@@ -313,11 +369,11 @@ func addLink(c *call, n *network) (starlark.Value, error) {
 	if err := setLink(&l, c.kwargs); err != nil {
 		return nil, err
 	}
-	made, err := n.w.draft.addLink(l, where(c.thread))
+	made, err := n.w.addLink(c, l)
 	if err != nil {
 		return nil, err
 	}
-	return &link{n.w, made}, nil
+	return made, nil
 }
 
 // setLink gives a link what keyword arguments say: Mininet's names for its ends, and options.
@@ -363,7 +419,7 @@ func setLink(l *topo.Link, kwargs []starlark.Tuple) error {
 }
 
 // addNAT adds a gateway and its link to a switch, the first if none is named.
-func addNAT(c *call, n *network) (starlark.Value, error) {
+func addNAT(c *call, n *netObject) (starlark.Value, error) {
 	var name, connect starlark.Value = starlark.String("nat0"), starlark.True
 	if err := c.take([]string{"name?", "connect?"}, &name, &connect); err != nil {
 		return nil, err
@@ -383,24 +439,27 @@ func addNAT(c *call, n *network) (starlark.Value, error) {
 	switch {
 	case connect == starlark.False || connect == starlark.None:
 	case connect == starlark.True:
-		if len(n.w.draft.switches) == 0 {
-			return nil, fmt.Errorf("there is no switch to connect it to; add one first, or write connect=None")
+		switches, err := n.w.list(switchKind)
+		if err != nil {
+			return nil, err
 		}
-		to = n.w.draft.switches[0].Name
+		if len(switches) == 0 {
+			return nil, errors.New("there is no switch to connect it to; add one first, or write connect=None")
+		}
+		to = switches[0]
 	default:
-		if to, err = textOf(connect, "a switch or its name"); err != nil {
+		if to, err = textOf(connect, "a switch or its name"); err == nil {
+			_, err = n.w.kindOf(to)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("connect: %w", err)
 		}
-		if _, ok := n.w.draft.nodes[to]; !ok {
-			return nil, fmt.Errorf("connect: %w", unknown("node", to, n.w.draft.names()))
-		}
 	}
-	at := where(c.thread)
-	if err := n.w.draft.addHost(h, at); err != nil {
+	if err := n.w.addNode(c, h); err != nil {
 		return nil, err
 	}
 	if to != "" {
-		if _, err := n.w.draft.addLink(topo.Link{A: topo.LinkEnd{Node: h.Name}, B: topo.LinkEnd{Node: to}}, at); err != nil {
+		if _, err := n.w.addLink(c, topo.Link{A: topo.LinkEnd{Node: h.Name}, B: topo.LinkEnd{Node: to}}); err != nil {
 			return nil, err
 		}
 	}
@@ -408,7 +467,7 @@ func addNAT(c *call, n *network) (starlark.Value, error) {
 }
 
 // getNodes returns one node, or a list if several are named.
-func getNodes(c *call, n *network) (starlark.Value, error) {
+func getNodes(c *call, n *netObject) (starlark.Value, error) {
 	if err := c.done(); err != nil {
 		return nil, err
 	}
@@ -430,14 +489,6 @@ func getNodes(c *call, n *network) (starlark.Value, error) {
 	return listOf(found), nil
 }
 
-func (n *network) links() []*link {
-	var links []*link
-	for _, l := range n.w.draft.links {
-		links = append(links, &link{n.w, l})
-	}
-	return links
-}
-
 // pair takes the two nodes that a call names.
 func (c *call) pair(w *world) (a, b string, err error) {
 	var x, y starlark.Value
@@ -446,10 +497,10 @@ func (c *call) pair(w *world) (a, b string, err error) {
 	}
 	for i, v := range []starlark.Value{x, y} {
 		name, err := textOf(v, "a node or its name")
-		if err != nil {
-			return "", "", err
+		if err == nil {
+			_, err = w.kindOf(name)
 		}
-		if _, err := w.node(name); err != nil {
+		if err != nil {
 			return "", "", err
 		}
 		*[]*string{&a, &b}[i] = name
@@ -457,25 +508,24 @@ func (c *call) pair(w *world) (a, b string, err error) {
 	return a, b, nil
 }
 
-func linksBetween(c *call, n *network) (starlark.Value, error) {
+// between returns the links that join two nodes.
+func (w *world) between(a, b string) ([]*link, error) {
+	all, err := w.links()
+	return slices.DeleteFunc(all, func(l *link) bool {
+		return !(l.a == a && l.b == b || l.a == b && l.b == a)
+	}), err
+}
+
+func linksBetween(c *call, n *netObject) (starlark.Value, error) {
 	a, b, err := c.pair(n.w)
 	if err != nil {
 		return nil, err
 	}
-	var found []*link
-	for _, l := range n.w.draft.links {
-		if joins(l, a, b) {
-			found = append(found, &link{n.w, l})
-		}
-	}
-	return listOf(found), c.done()
+	found, err := n.w.between(a, b)
+	return listOf(found), errors.Join(err, c.done())
 }
 
-func joins(l *draftedLink, a, b string) bool {
-	return l.A.Node == a && l.B.Node == b || l.A.Node == b && l.B.Node == a
-}
-
-func deleteNode(c *call, n *network) (starlark.Value, error) {
+func deleteNode(c *call, n *netObject) (starlark.Value, error) {
 	var v starlark.Value
 	if err := c.take([]string{"node"}, &v); err != nil {
 		return nil, err
@@ -484,10 +534,13 @@ func deleteNode(c *call, n *network) (starlark.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	return starlark.None, n.w.draft.removeNode(name)
+	if err := c.done(); err != nil {
+		return nil, err
+	}
+	return starlark.None, n.w.removeNode(c, name)
 }
 
-func deleteLink(c *call, n *network) (starlark.Value, error) {
+func deleteLink(c *call, n *netObject) (starlark.Value, error) {
 	var v starlark.Value
 	if err := c.take([]string{"link"}, &v); err != nil {
 		return nil, err
@@ -496,16 +549,31 @@ func deleteLink(c *call, n *network) (starlark.Value, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s is not a link; take one of net.links, or write delLinkBetween", shortly(v))
 	}
-	return starlark.None, l.remove()
+	if err := c.done(); err != nil {
+		return nil, err
+	}
+	return starlark.None, n.w.removeLink(c, l)
 }
 
-func deleteLinksBetween(c *call, n *network) (starlark.Value, error) {
+func deleteLinksBetween(c *call, n *netObject) (starlark.Value, error) {
 	a, b, err := c.pair(n.w)
 	if err != nil {
 		return nil, err
 	}
-	if n.w.draft.removeLinks(func(l *draftedLink) bool { return joins(l, a, b) }) == 0 {
+	if err := c.done(); err != nil {
+		return nil, err
+	}
+	found, err := n.w.between(a, b)
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
 		return nil, fmt.Errorf("no link joins %s and %s", a, b)
+	}
+	for _, l := range found {
+		if err := n.w.removeLink(c, l); err != nil {
+			return nil, err
+		}
 	}
 	return starlark.None, nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -132,42 +133,63 @@ func (q request) evaluate(ctx context.Context, print io.Writer) (a answer) {
 	return q.evaluateFrom(ctx, dir, print)
 }
 
+// A script is a world with what evaluates scripts on it.
+type script struct {
+	world    *world
+	params   *parameters
+	settings settings
+	*evaluator
+}
+
+// newScript returns a script that describes a network first.
+func newScript(given map[string]string, o Options, from sources) *script {
+	s := &script{world: newWorld(newDraft()), params: &parameters{given: given}}
+	builtins := s.world.builtins()
+	maps.Copy(builtins, s.steps(builtins))
+	builtins["param"] = starlark.NewBuiltin("param", s.params.param)
+	builtins["experiment"] = starlark.NewBuiltin("experiment", s.settings.experiment)
+	s.evaluator = newEvaluator(o, from, builtins)
+	return s
+}
+
 // evaluateFrom evaluates the script from sources.
 func (q request) evaluateFrom(ctx context.Context, from sources, print io.Writer) (a answer) {
-	w := newWorld(newDraft())
-	params := &parameters{given: q.Params}
-	builtins := w.builtins()
-	builtins["param"] = starlark.NewBuiltin("param", params.param)
-	e := newEvaluator(Options{Limits: q.Limits, Print: print}, from, builtins)
-	t := e.thread(q.Path)
-	err := q.Limits.orDefault().watch(ctx, t, func() error {
-		_, err := e.file(t, q.Path, "")
+	s := newScript(q.Params, Options{Limits: q.Limits, Print: print}, from)
+	s.world.started = func(*call) error {
+		a.Description.Starts = true
+		return errStarted
+	}
+	err := s.watch(ctx, q.Path, func(t *starlark.Thread) error {
+		_, err := s.file(t, q.Path, "")
+		if errors.Is(err, errStarted) {
+			err = nil
+		}
 		return err
 	})
 	if q.Describe {
-		a.Description = Description{Params: params.declared}
+		a.Description.Params, a.Description.Settings = s.params.declared, s.settings.Settings
 		if text, err := from.read(q.Path, ""); err == nil {
 			a.Description.Doc = introduction(text)
 		}
-		if len(params.declared) > 0 {
-			return a
+		if err == nil || len(s.params.declared) > 0 && explain(q.Path, err).Usage() {
+			return a // what is missing is for the user to say
 		}
 	}
 	if err != nil {
 		a.Errors = explain(q.Path, err)
 		return a
 	}
-	if q.Describe {
+	if a.Errors = s.params.unused(q.Path); a.Errors != nil {
 		return a
 	}
-	if a.Errors = params.unused(q.Path); a.Errors != nil {
-		return a
-	}
-	if a.Spec, err = w.draft.finish(q.Path); err != nil {
+	if a.Spec, err = s.world.draft.finish(q.Path); err != nil {
 		a.Errors = explain(q.Path, err)
 	}
 	return a
 }
+
+// errStarted ends an evaluation that only wants the network: at net.start().
+var errStarted = errors.New("the network would start here")
 
 // introduction returns the comment at the beginning of a script, without its signs.
 func introduction(text []byte) string {
@@ -236,12 +258,14 @@ func ask(ctx context.Context, q request, print io.Writer) (answer, error) {
 		return answer{}, outer.Err()
 	case ctx.Err() != nil:
 		return answer{}, stopped(q, context.Cause(ctx))
-	case said.mentions("out of memory", "cannot allocate memory", "failed to allocate"):
-		return answer{}, stopped(q, fmt.Errorf("the script uses more than %d MB of memory", q.Limits.Memory/1e6))
-	case said.mentions("stack"):
+	case said.mentions("stack exceeds", "stack overflow"):
 		return answer{}, stopped(q, errors.New("the script's values or statements are nested too deeply"))
+	case said.mentions("fatal error: ", "runtime/cgo: ", "failed to allocate"):
+		// What the runtime cannot go on without is memory, in some form.
+		return answer{}, stopped(q, fmt.Errorf("the script uses more than %d MB of memory", q.Limits.Memory/1e6))
 	}
-	return answer{}, stopped(q, fmt.Errorf("the script's process failed: %w: %s", err, strings.TrimSpace(said.String())))
+	why, _, _ := strings.Cut(strings.TrimSpace(said.String()), "\n")
+	return answer{}, stopped(q, fmt.Errorf("the script's process failed: %w: %s", err, why))
 }
 
 // stopped is the error of a script whose process was stopped.

@@ -9,7 +9,8 @@
 // all three uses. A script that only describes a network is evaluated in a process of its
 // own, which the kernel bounds (see Main), so that a stranger's file can at worst fail.
 //
-// It may import api and network (for running networks) and topo, and nothing else of weft.
+// It may import experiment, api and network (for running networks) and topo, and nothing else
+// of weft.
 package script
 
 import (
@@ -18,6 +19,7 @@ import (
 	"io"
 	"time"
 
+	"weft/experiment"
 	"weft/topo"
 )
 
@@ -64,6 +66,20 @@ type Param struct {
 type Description struct {
 	Doc    string  `json:"doc,omitempty"` // the comment at its beginning
 	Params []Param `json:"params"`
+	// Starts says that it goes on with the network: it is an experiment, with Settings.
+	Starts   bool     `json:"starts,omitempty"`
+	Settings Settings `json:"settings,omitzero"`
+}
+
+// Settings are what a script says of itself as an experiment.
+type Settings struct {
+	Name    string            `json:"name,omitempty"`
+	Doc     string            `json:"doc,omitempty"`
+	Trials  int               `json:"trials,omitempty"`
+	Sweep   []experiment.Axis `json:"sweep,omitempty"`
+	Timeout time.Duration     `json:"timeout,omitempty"`
+	Seed    *uint64           `json:"seed,omitempty"`
+	Connect time.Duration     `json:"connect,omitempty"`
 }
 
 // Topology evaluates the script at path, with parameters as text, and returns the network
@@ -78,7 +94,7 @@ func Topology(ctx context.Context, path string, params map[string]string, o Opti
 }
 
 // Describe evaluates the script at path with the parameters' defaults and returns what it
-// says of itself. A script that does not get as far describes itself by what it reached.
+// says of itself.
 func Describe(ctx context.Context, path string, o Options) (Description, error) {
 	a, err := ask(ctx, request{Path: path, Describe: true, Limits: o.Limits.orDefault(), Outside: o.Outside}, nil)
 	if err != nil {

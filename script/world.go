@@ -1,25 +1,84 @@
 package script
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 
+	"go.starlark.net/lib/json"
+	"go.starlark.net/lib/math"
 	"go.starlark.net/starlark"
+	"go.starlark.net/starlarkstruct"
+
+	"weft/topo"
 )
 
 // A world is the network that a script works on and the objects that stand for its parts.
 type world struct {
-	draft    *draft
-	net      *network
-	networks methods[*network]
-	nodes    methods[*node]
-	links    methods[*link]
+	backend
+	draft *draft // nil if the network runs
+	live  *live  // nil if it does not
+	// started is called by net.start; nil if the network is not the script's to start.
+	started  func(c *call) error
+	steps    starlark.StringDict // of experiments
+	trial    *running            // from net.start() on; nil if the script is no experiment
+	net      *netObject
+	networks methods[*netObject]
+	nodes    methods[*node] // hosts and controllers
+	switches methods[*node]
+	wires    methods[*link]
+	ports    methods[*port]
 }
 
-func newWorld(d *draft) *world {
-	w := &world{draft: d, networks: networkMethods(), nodes: nodeMethods(), links: linkMethods()}
-	w.net = &network{w: w}
+// A backend is where the network is: a draft, or one that runs.
+type backend interface {
+	viewer
+	changer
+}
+
+type viewer interface {
+	// kindOf returns what a node is; there may be none of that name, which is an error.
+	kindOf(name string) (kind, error)
+	list(k kind) (names []string, err error)
+	links() ([]*link, error)
+}
+
+type changer interface {
+	// addNode adds a topo.Host, topo.Switch or topo.Controller.
+	addNode(c *call, what any) error
+	addLink(c *call, l topo.Link) (*link, error)
+	removeNode(c *call, name string) error
+	removeLink(c *call, l *link) error
+}
+
+// A kind is that of a node.
+type kind string
+
+const (
+	hostKind       kind = "host"
+	switchKind     kind = "switch"
+	controllerKind kind = "controller"
+)
+
+func newWorld(b backend) *world {
+	w := &world{backend: b, networks: networkMethods(), nodes: newMethods(nodeMethods()...), switches: newMethods(append(nodeMethods(), switchMethods()...)...), wires: linkMethods(), ports: portMethods()}
+	w.net = &netObject{w: w}
+	switch b := b.(type) {
+	case *draft:
+		b.w, w.draft = w, b
+	case *live:
+		b.w, w.live = w, b
+	}
 	return w
+}
+
+// running returns the running network; what needs one is an error without.
+func (w *world) running() (*live, error) {
+	if w.live == nil {
+		return nil, errors.New("the network does not run yet; write this after net.start(), and carry out the script with weft run")
+	}
+	return w.live, nil
 }
 
 // builtins are the names that scripts find, besides Starlark's own.
@@ -28,6 +87,9 @@ func (w *world) builtins() starlark.StringDict {
 		"net":    w.net,
 		"topo":   generators(w),
 		"random": starlark.NewBuiltin("random", newRandom),
+		"math":   math.Module,
+		"json":   json.Module,
+		"struct": starlark.NewBuiltin("struct", starlarkstruct.Make),
 	}
 	for short, long := range map[string]string{"host": "addHost", "switch": "addSwitch", "controller": "addController", "link": "addLink", "nat": "addNAT"} {
 		b[short], _ = w.net.Attr(long)
@@ -122,7 +184,10 @@ type call struct {
 // out.
 func (c *call) take(names []string, to ...*starlark.Value) error {
 	if len(c.args) > len(names) {
-		return fmt.Errorf("it takes %d values without a name at most, not %d", len(names), len(c.args))
+		if len(names) == 0 {
+			return errors.New("it takes no values without a name")
+		}
+		return fmt.Errorf("it takes at most %d of its values without a name, not %d", len(names), len(c.args))
 	}
 	for i, name := range names {
 		optional := name[len(name)-1] == '?'
@@ -144,6 +209,12 @@ func (c *call) take(names []string, to ...*starlark.Value) error {
 	}
 	return nil
 }
+
+// contextKey is where a thread keeps its context.
+const contextKey = "context"
+
+// ctx ends when the evaluation is to end.
+func (c *call) ctx() context.Context { return c.thread.Local(contextKey).(context.Context) }
 
 // done returns an error if there are arguments left that nothing took.
 func (c *call) done(names ...string) error {

@@ -10,7 +10,6 @@ import (
 	"syscall"
 
 	"weft/api"
-	"weft/internal/sandbox"
 	"weft/shell"
 )
 
@@ -28,12 +27,9 @@ type AttachConfig struct {
 // Attach gives a prompt on a running network, which lives on when the prompt is left. Its
 // error is ErrFailed if a command of a script failed.
 func Attach(ctx context.Context, c AttachConfig) error {
-	if err := sandbox.Check(c.Network); err != nil {
-		return &UsageError{err}
-	}
-	path, err := sandbox.SocketPath(c.Network)
+	client, err := api.Open(c.Network)
 	if err != nil {
-		return err
+		return &UsageError{err}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -47,7 +43,6 @@ func Attach(ctx context.Context, c AttachConfig) error {
 		case <-ctx.Done():
 		}
 	}()
-	client := api.Dial(path)
 	go client.Events(ctx, warner(c.Err))
 	sh := shell.New(shell.Config{Client: client, Dialect: c.Dialect, In: c.In, Out: c.Out, Err: c.Err,
 		JSON: c.JSON, HistoryFile: historyFile(c.Dialect), Log: c.Log})

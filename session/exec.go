@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -106,27 +107,33 @@ func (c ExecConfig) status(err error) error {
 // await waits for the end of a program that was started, passes signals on, and ends it
 // when its time is over.
 func (c ExecConfig) await(cmd *api.Cmd, signals <-chan os.Signal) error {
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	var over <-chan time.Time
-	if c.Timeout > 0 {
-		over = time.After(c.Timeout)
-	}
-	next := unix.SIGTERM
-	for {
-		select {
-		case err := <-ended:
-			if next == unix.SIGKILL {
-				return &StatusError{ExitTimeout, fmt.Errorf("%s: %s: ended after %v", c.Node, c.Argv[0], c.Timeout)}
-			}
-			return err
-		case s := <-signals:
-			cmd.Signal(s.(syscall.Signal))
-		case <-over:
-			cmd.Signal(next)
-			next, over = unix.SIGKILL, time.After(execGrace)
+	ended := make(chan struct{})
+	var late atomic.Bool
+	go func() {
+		var over <-chan time.Time
+		if c.Timeout > 0 {
+			over = time.After(c.Timeout)
 		}
+		next := unix.SIGTERM
+		for {
+			select {
+			case <-ended:
+				return
+			case s := <-signals:
+				cmd.Signal(s.(syscall.Signal))
+			case <-over:
+				late.Store(true)
+				cmd.Signal(next)
+				next, over = unix.SIGKILL, time.After(execGrace)
+			}
+		}
+	}()
+	err := cmd.Wait()
+	close(ended)
+	if late.Load() {
+		return &StatusError{ExitTimeout, fmt.Errorf("%s: %s: ended after %v", c.Node, c.Argv[0], c.Timeout)}
 	}
+	return err
 }
 
 // onTerminal runs the program on a terminal of its own, whose contents are copied to this

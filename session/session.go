@@ -39,7 +39,9 @@ const (
 
 // Config is what the user asked for.
 type Config struct {
-	Spec    topo.Spec
+	Spec topo.Spec
+	// Trusted lets programs that Spec names write wherever the user may.
+	Trusted bool
 	Dialect shell.Dialect
 	// Tests are REPL commands that run instead of a prompt; "none" only brings the network
 	// up and down, "build" waits for the switches too.
@@ -143,6 +145,7 @@ func newRun(c Config) (*run, error) {
 	if err != nil {
 		return nil, &UsageError{err}
 	}
+	plan.Trusted = c.Trusted
 	return &run{Config: c, plan: plan, start: time.Now()}, nil
 }
 
@@ -150,6 +153,23 @@ func (r *run) printPlan() error {
 	e := json.NewEncoder(r.Out)
 	e.SetIndent("", "  ")
 	return e.Encode(r.plan)
+}
+
+// absoluteFiles makes the paths of links' files absolute: the network's own directory is
+// another.
+func absoluteFiles(p *topo.Plan) error {
+	var errs []error
+	for i := range p.Links {
+		l := &p.Links[i]
+		for _, path := range []*string{&l.Record, &l.AB.Trace, &l.BA.Trace} {
+			if *path != "" {
+				var err error
+				*path, err = filepath.Abs(*path)
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // begin returns the context of the session, which a signal ends, and a function for its end.
@@ -254,6 +274,9 @@ func (r *run) build(ctx context.Context) error {
 		JSON: r.JSON, HistoryFile: historyFile(r.Dialect), Log: r.Log,
 	})
 	r.shell = sh
+	if err := absoluteFiles(r.plan); err != nil {
+		return err
+	}
 	if err := r.client.Up(ctx, r.plan, r.progress.Event); err != nil {
 		return err
 	}
@@ -282,6 +305,9 @@ func (r *run) build(ctx context.Context) error {
 // use runs tests, or asks a person for commands, until the last.
 func (r *run) use(ctx context.Context) error {
 	if err := r.waitConnected(ctx); err != nil {
+		return err
+	}
+	if err := r.runCommands(ctx); err != nil {
 		return err
 	}
 	sh := r.shell
@@ -344,6 +370,14 @@ func (r *run) setPrompt(on bool) {
 	r.mu.Lock()
 	r.prompt = on
 	r.mu.Unlock()
+}
+
+// runCommands runs what the network's description says is to run.
+func (r *run) runCommands(ctx context.Context) error {
+	if len(r.plan.Commands) == 0 {
+		return nil
+	}
+	return r.client.RunCommands(ctx)
 }
 
 // waitConnected waits for the switches' controllers and says which are missing.

@@ -31,7 +31,10 @@ func Up(ctx context.Context, c Config) (name string, err error) {
 		if err := r.build(ctx); err != nil {
 			return err
 		}
-		return r.awaitReady(ctx)
+		if err := r.awaitReady(ctx); err != nil {
+			return err
+		}
+		return r.runCommands(ctx)
 	})
 	if err == nil {
 		if err = box.Release(ctx); err == nil {

@@ -12,45 +12,6 @@ import (
 	"weft/topo"
 )
 
-func runLink(ctx context.Context, c *call) error {
-	if len(c.args) != 3 {
-		return c.misuse("invalid number of args: link end1 end2 [up down]")
-	}
-	a, b, how := c.args[0], c.args[1], c.args[2]
-	if how != "up" && how != "down" {
-		return c.misuse("invalid type: link end1 end2 [up down]")
-	}
-	if err := c.wantLink(ctx, a, b); err != nil {
-		return err
-	}
-	if err := c.net.SetLink(ctx, a, b, how == "up"); err != nil {
-		return err
-	}
-	return c.done()
-}
-
-// wantLink returns an error if no link joins a and b.
-func (c *call) wantLink(ctx context.Context, a, b string) error {
-	st, err := c.state(ctx)
-	if err != nil {
-		return err
-	}
-	all := nodeNames(st.Plan)
-	var m mistake
-	switch {
-	case errors.As(wantNode(all, "node", a), &m):
-		return mistake{"src not in network: " + a, m.native}
-	case errors.As(wantNode(all, "node", b), &m):
-		return mistake{"dst not in network: " + b, m.native}
-	case len(st.Plan.LinksBetween(a, b)) == 0:
-		return mistake{
-			fmt.Sprintf("src and dst not connected: %s %s", a, b),
-			fmt.Sprintf("no link joins %s and %s", a, b),
-		}
-	}
-	return nil
-}
-
 func runSwitch(ctx context.Context, c *call) error {
 	if len(c.args) != 2 {
 		return c.misuse("invalid number of args: switch <switch name>{start, stop}")
@@ -79,7 +40,7 @@ func addOptions() []option {
 		{"--ip6", "ADDR/LEN", "host: IPv6 address of the first interface"},
 		{"--mac", "MAC", "host: MAC address of the first interface"},
 		{"--gateway", "ADDR", "host: default route"},
-		{"--driver", "NAME", "switch: ovs, ovsbr or lxbr; link: veth or patch"},
+		{"--driver", "NAME", "switch: ovs, ovsbr or lxbr; link: veth, netem, wire or patch"},
 		{"--dpid", "HEX", "switch: datapath ID"},
 		{"--protocols", "LIST", "switch: OpenFlow10,OpenFlow13,..."},
 		{"--fail-mode", "MODE", "switch: secure or standalone"},
@@ -104,18 +65,31 @@ func runAdd(ctx context.Context, c *call) error {
 		return c.addHost(ctx, names[0])
 	case kind == "switch" && len(names) == 1:
 		return c.addSwitch(ctx, names[0])
-	case kind == "link" && len(names) == 2:
-		l, err := c.net.AddLink(ctx, topo.Link{
-			A: topo.LinkEnd{Node: names[0]}, B: topo.LinkEnd{Node: names[1]},
-			LinkSettings: topo.LinkSettings{Driver: topo.LinkDriver(c.opts["--driver"])},
-		})
-		if err != nil {
-			return err
-		}
-		c.show(addedLinkView(l))
-		return nil
+	case kind == "link" && len(names) >= 2:
+		return c.addLink(ctx, names[0], names[1], names[2:])
 	}
 	return c.misuse("usage: add host|switch name, add link node1 node2")
+}
+
+// addLink adds a link with options as of link set.
+func (c *call) addLink(ctx context.Context, a, b string, options []string) error {
+	l := topo.Link{A: topo.LinkEnd{Node: a}, B: topo.LinkEnd{Node: b}}
+	options, err := AbsoluteFiles(options)
+	if err == nil {
+		err = l.Set(options...)
+	}
+	if err != nil {
+		return err
+	}
+	if driver, ok := c.opts["--driver"]; ok {
+		l.Driver = topo.LinkDriver(driver)
+	}
+	added, err := c.net.AddLink(ctx, l)
+	if err != nil {
+		return err
+	}
+	c.show(addedLinkView(added))
+	return nil
 }
 
 func (c *call) addHost(ctx context.Context, name string) error {

@@ -23,6 +23,7 @@ type command struct {
 	// mininet is what Mininet's help says of it; empty if Mininet does not have it.
 	mininet string
 	options []option
+	more    func() string // help has this at its end
 	// verbatim commands take the rest of the line as it is, and pass Ctrl-C on
 	// themselves, to what they run.
 	verbatim bool
@@ -52,8 +53,8 @@ func commands() []command {
 			mininet: "List all nodes.", run: showState(nodesView)},
 		{name: "net", doc: "show what is connected to what", example: "net",
 			mininet: "List network connections.", run: showState(netView)},
-		{name: "links", doc: "show the links and whether they are up", example: "links",
-			mininet: "Report on links", run: showState(linksView)},
+		{name: "links", doc: "list the links with what they do, and what became of frames", example: "links",
+			mininet: "Report on links", run: runLinks},
 		{name: "intfs", doc: "list the interfaces and their addresses", example: "intfs",
 			mininet: "List interfaces.", run: showState(interfacesView)},
 		{name: "ports", doc: "list the switches' OpenFlow ports", example: "ports",
@@ -91,12 +92,15 @@ func commands() []command {
 			options: append(iperfOptions(), option{"--rate", "RATE", "sending rate in bit/s of payload (10M)"}),
 			run:     runIperfUDP, complete: completeHosts},
 
-		{name: "link", usage: "NODE NODE up|down", doc: "take the links between two nodes up or down", example: "link s1 s2 down",
+		{name: "link", usage: "ACTION ... | NODE NODE up|down", doc: "change what links do: rate, delay, loss, faults; take them up or down", example: "link set s1-s2 delay=50ms loss=1",
 			mininet: "Bring link(s) between two nodes up or down.\n           Usage: link node1 node2 [up/down]",
-			run:     runLink, complete: completeLink},
+			options: linkOptions(), more: LinkActions, run: runLink, complete: completeLink},
+		{name: "partition", usage: "GROUPS", doc: "keep groups of hosts from hearing each other; rest is all others", example: "partition {h1,h2}|{h3}",
+			run: runPartition, complete: completeHosts},
+		{name: "heal", doc: "undo partition", example: "heal", run: runHeal},
 		{name: "switch", usage: "SWITCH start|stop", doc: "start or stop a switch", example: "switch s1 stop",
 			mininet: "Starts or stops a switch", run: runSwitch, complete: completeSwitch},
-		{name: "add", usage: "host|switch NAME | link NODE NODE", doc: "add to the running network", example: "add host h9 --ip 10.0.0.9/8",
+		{name: "add", usage: "host|switch NAME | link NODE NODE [OPTION=VALUE...]", doc: "add to the running network", example: "add host h9 --ip 10.0.0.9/8",
 			options: addOptions(), run: runAdd, complete: completeAdd},
 		{name: "del", usage: "NODE | link NODE NODE", doc: "remove a node and its links, or the links between two nodes", example: "del link h1 s1",
 			run: runDelete, complete: completeDelete},
@@ -138,12 +142,12 @@ func commands() []command {
 		{name: "source", usage: "FILE", doc: "run the commands in a file", example: "source setup.txt",
 			mininet:  "Read commands from an input file.\n           Usage: source <file>",
 			verbatim: true, run: runSource},
-		{name: "py", usage: "EXPRESSION", doc: "not in this version", example: "py net.hosts",
+		{name: "py", usage: "EXPRESSION", doc: "evaluate Starlark, a small Python; py help(h1) lists what h1 can do", example: "py h1.IP()",
 			mininet:  "Evaluate a Python expression.\n           Node names may be used, e.g.: py h1.cmd('ls')",
-			verbatim: true, run: runScript},
-		{name: "px", usage: "STATEMENT", doc: "not in this version", example: "px print(net)",
+			verbatim: true, run: runPy},
+		{name: "px", usage: "STATEMENT", doc: "execute statements in Starlark; what they define is kept", example: "px h3 = net.addHost('h3'); net.addLink(h3, s1)",
 			mininet:  "Execute a Python statement.\n            Node names may be used, e.g.: px print h1.cmd('ls')",
-			verbatim: true, run: runScript},
+			verbatim: true, run: runPx},
 		{name: "exit", doc: "leave; so do quit and Ctrl-D", example: "exit", mininet: "Exit", run: runExit},
 		{name: "quit", doc: "leave", example: "quit", mininet: "Exit", run: runExit},
 		{name: "EOF", doc: "leave", example: "EOF", mininet: "Exit", run: runEOF},
@@ -176,6 +180,20 @@ func (s *Session) exec(ctx context.Context, line string) error {
 	s.cfg.Log.Debug("command failed", "line", line, "error", err)
 	return shown{err}
 }
+
+// Do executes a command whose words are known, as those of a command line are. It does not
+// show its error, which is shown already if IsShown says so.
+func (s *Session) Do(ctx context.Context, words ...string) error {
+	defer s.watchInterrupts()()
+	c, err := s.parse(ctx, joinWords(words))
+	if err == nil && c != nil {
+		err = c.execute(ctx)
+	}
+	return err
+}
+
+// IsShown reports whether the user has seen an error already.
+func IsShown(err error) bool { return isShown(err) }
 
 // execute runs a parsed command; SIGINT cancels it if it does not pass it on.
 func (c *call) execute(ctx context.Context) error {
@@ -221,9 +239,11 @@ func (s *Session) parse(ctx context.Context, line string) (*call, error) {
 	if cmd.verbatim {
 		return c, nil
 	}
-	words := strings.Fields(rest)
+	words, err := splitWords(rest)
+	if err != nil {
+		return c, fmt.Errorf("%s: %w", name, err)
+	}
 	c.json = c.json || slices.Contains(words, optionJSON.name)
-	var err error
 	if c.opts, c.args, err = parseOptions(words, append(slices.Clone(cmd.options), optionJSON)); err != nil {
 		return c, fmt.Errorf("%s: %w", name, err)
 	}
@@ -250,7 +270,18 @@ func isShown(err error) bool {
 
 // misuse returns the error for wrong arguments.
 func (c *call) misuse(mininet string) error {
-	return mistake{mininet, "usage: " + strings.TrimSpace(c.name+" "+c.usage)}
+	return misuse{mistake{mininet, "usage: " + strings.TrimSpace(c.name+" "+c.usage)}}
+}
+
+// A misuse is a mistake in a command's arguments.
+type misuse struct{ mistake }
+
+func (m misuse) Unwrap() error { return m.mistake }
+
+// IsMisuse reports whether a command was called with wrong arguments.
+func IsMisuse(err error) bool {
+	var m misuse
+	return errors.As(err, &m)
 }
 
 // report shows an error.
@@ -359,11 +390,6 @@ func runSource(ctx context.Context, c *call) error {
 		return c.misuse("usage: source <file>")
 	}
 	return c.source(ctx, words[0])
-}
-
-func runScript(_ context.Context, c *call) error {
-	text := c.name + ": scripting comes with a later version of weft"
-	return mistake{"*** " + text, text}
 }
 
 func runExit(context.Context, *call) error { return ErrExit }

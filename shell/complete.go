@@ -29,7 +29,11 @@ func (e *editor) tab(b *prompt.Buffer) {
 	case 0:
 		return
 	case 1:
-		b.InsertText(strings.TrimPrefix(found[0], word)+" ", false, true)
+		rest := strings.TrimPrefix(found[0], word)
+		if first, _ := cutWord(d.TextBeforeCursor()); first != "py" && first != "px" { // where dots and brackets follow
+			rest += " "
+		}
+		b.InsertText(rest, false, true)
 		return
 	}
 	b.InsertText(strings.TrimPrefix(commonPrefix(found), word), false, true)
@@ -70,7 +74,7 @@ func (s *Session) candidates(line string) []string {
 		plan = st.Plan
 	}
 	var found []string
-	for _, w := range s.next(plan, words, last) {
+	for _, w := range s.next(ctx, plan, words, last) {
 		if strings.HasPrefix(w, last) {
 			found = append(found, w)
 		}
@@ -80,7 +84,7 @@ func (s *Session) candidates(line string) []string {
 }
 
 // next returns the words that may follow words, where last has been begun.
-func (s *Session) next(p *topo.Plan, words []string, last string) []string {
+func (s *Session) next(ctx context.Context, p *topo.Plan, words []string, last string) []string {
 	if len(words) == 0 {
 		return append(s.commandNames(), nodeNames(p)...)
 	}
@@ -91,7 +95,9 @@ func (s *Session) next(p *topo.Plan, words []string, last string) []string {
 	case !ok:
 		return nil
 	case cmd.name == "time":
-		return s.next(p, words[1:], last)
+		return s.next(ctx, p, words[1:], last)
+	case cmd.name == "py" || cmd.name == "px":
+		return s.script().Complete(ctx, last)
 	case strings.HasPrefix(last, "-") && !cmd.verbatim:
 		return append(names(cmd.options, func(o option) string { return o.name }), optionJSON.name)
 	case cmd.name == "help":
@@ -128,16 +134,6 @@ func commonPrefix(words []string) string {
 func completeNodes(p *topo.Plan, _ []string) []string { return nodeNames(p) }
 
 func completeHosts(p *topo.Plan, _ []string) []string { return hostNames(p) }
-
-func completeLink(p *topo.Plan, words []string) []string {
-	switch len(words) {
-	case 0:
-		return slices.Concat(hostNames(p), switchNames(p))
-	case 1:
-		return neighbours(p, words[0])
-	}
-	return []string{"up", "down"}
-}
 
 // neighbours returns the nodes that a link joins with node.
 func neighbours(p *topo.Plan, node string) []string {

@@ -33,6 +33,7 @@ type fakeNetwork struct {
 	missing  bool // s1 is not connected
 	hangPing bool // ping lasts until its caller gives up
 	channel  network.ChannelState
+	faults   []network.Fault
 }
 
 func newFakeNetwork() *fakeNetwork {
@@ -99,7 +100,13 @@ func (f *fakeNetwork) handler() http.Handler {
 		"POST /v1/switches":                        f.addSwitch,
 		"POST /v1/links":                           f.addLink,
 		"DELETE /v1/nodes/{name}":                  ok,
-		"PATCH /v1/links/{a}/{b}":                  f.setLink,
+		"GET /v1/links":                            f.links,
+		"PATCH /v1/links/{a}":                      f.changeLink,
+		"POST /v1/links/verify":                    f.verify,
+		"GET /v1/faults":                           func(*http.Request) (any, error) { return f.faults, nil },
+		"POST /v1/faults":                          f.startFault,
+		"DELETE /v1/faults":                        f.stopFaults,
+		"PATCH /v1/links/{a}/{b}":                  f.changeLink,
 		"DELETE /v1/links/{a}/{b}":                 ok,
 		"PATCH /v1/switches/{name}":                ok,
 		"GET /v1/channels":                         func(*http.Request) (any, error) { return []network.ChannelState{f.channel}, nil },
@@ -205,16 +212,6 @@ func (f *fakeNetwork) addLink(r *http.Request) (any, error) {
 	return topo.PlannedLink{ID: 3,
 		A: topo.PlannedEnd{Node: l.A.Node, Interface: l.A.Node + "-eth1"},
 		B: topo.PlannedEnd{Node: l.B.Node, Interface: l.B.Node + "-eth3"}, LinkSettings: l.LinkSettings}, nil
-}
-
-func (f *fakeNetwork) setLink(r *http.Request) (any, error) {
-	up := body[struct{ Up bool }](r).Up
-	for i, l := range f.state.Links {
-		if l.A.Node == r.PathValue("a") || l.A.Node == r.PathValue("b") {
-			f.state.Links[i].Up = [2]bool{up, up}
-		}
-	}
-	return struct{}{}, nil
 }
 
 // fakeClient is a client of a fakeNetwork whose nodes are this machine. Commands that

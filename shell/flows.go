@@ -12,6 +12,7 @@ import (
 
 	"weft/api"
 	"weft/network"
+	"weft/script"
 	"weft/topo"
 )
 
@@ -128,7 +129,7 @@ func (c *call) lookAtFlows(ctx context.Context, switches []topo.PlannedSwitch) (
 	var all []flowsOf
 	for _, sw := range switches {
 		var out bytes.Buffer
-		req := api.ShellRequest{Node: fabric, Command: ofctl(sw, "--no-names dump-flows", "")}
+		req := api.ShellRequest{Node: fabric, Command: script.Ofctl(sw, "--no-names dump-flows", "")}
 		status, err := c.net.Shell(ctx, req, nil, &out, nil, nil)
 		if err != nil {
 			return nil, err

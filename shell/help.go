@@ -119,6 +119,9 @@ func helpOne(w io.Writer, cmd command) {
 		t.Flush()
 	}
 	fmt.Fprintf(w, "example\n  %s\n", cmd.example)
+	if cmd.more != nil {
+		fmt.Fprint(w, cmd.more())
+	}
 }
 
 // columns prints words in as few rows as fit into width, downwards first, like

@@ -43,6 +43,53 @@ func cutWord(line string) (word, rest string) {
 	return line[:i], strings.TrimLeft(line[i:], blanks)
 }
 
+// splitWords splits a line at blanks, but not those between quotes, which it removes.
+func splitWords(line string) ([]string, error) {
+	var words []string
+	var word strings.Builder
+	var quote rune
+	begun := false
+	for _, c := range line {
+		switch {
+		case quote != 0 && c == quote:
+			quote = 0
+		case quote == 0 && (c == '\'' || c == '"'):
+			quote, begun = c, true
+		case quote == 0 && strings.ContainsRune(blanks, c):
+			if begun {
+				words = append(words, word.String())
+			}
+			word.Reset()
+			begun = false
+		default:
+			word.WriteRune(c)
+			begun = true
+		}
+	}
+	if quote != 0 {
+		return nil, fmt.Errorf("a quote %c has no end", quote)
+	}
+	if begun {
+		words = append(words, word.String())
+	}
+	return words, nil
+}
+
+// joinWords writes words so that splitWords reads them again.
+func joinWords(words []string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quote := ""
+		if w == "" || strings.ContainsAny(w, blanks+"'\"#") {
+			if quote = "'"; strings.Contains(w, quote) {
+				w = strings.ReplaceAll(w, "'", `'"'"'`)
+			}
+		}
+		quoted[i] = quote + w + quote
+	}
+	return strings.Join(quoted, " ")
+}
+
 // replaceWords replaces the words of line (between blanks) that value knows and leaves
 // everything else, quotes and blanks included, as it is.
 func replaceWords(line string, value func(word string) (string, bool)) string {

@@ -62,6 +62,13 @@ func FuzzLine(f *testing.F) {
 		if got := replaceWords(line, func(string) (string, bool) { return "", false }); got != line {
 			t.Errorf("replaceWords changed %q to %q", line, got)
 		}
+		if words, err := splitWords(line); err == nil && !strings.ContainsAny(line, "\v\f") {
+			joined := joinWords(words)
+			again, err := splitWords(cutComment(joined))
+			if err != nil || !slices.Equal(again, words) {
+				t.Errorf("%q is %q, written %q and read %q, %v", line, words, joined, again, err)
+			}
+		}
 		words := strings.Fields(line)
 		values, args, err := parseOptions(words, options)
 		if err == nil && len(args)+len(values) > len(words) {

@@ -203,17 +203,20 @@ func (c *call) iperf(ctx context.Context, r network.IperfRequest, asked string) 
 			return err
 		}
 	}
-	proto := "TCP"
-	if r.UDP {
-		proto = "UDP"
-	}
-	c.announce("*** Iperf: testing %s bandwidth between %s and %s \n", proto, r.Client, r.Server)
+	c.announce("*** Iperf: testing %s bandwidth between %s and %s \n", protocolName(r.UDP), r.Client, r.Server)
 	res, err := c.net.Iperf(ctx, r)
 	if err != nil {
 		return err
 	}
 	c.show(iperfView(res, asked))
 	return nil
+}
+
+func protocolName(udp bool) string {
+	if udp {
+		return "UDP"
+	}
+	return "TCP"
 }
 
 // waitDefault is how long wait waits if nothing else is asked. Mininet has no bound.

@@ -93,7 +93,7 @@ func TestNotices(t *testing.T) {
 // The conversation appears above the line that is being typed, which goes on.
 func TestTerminalOpenflowBesideThePrompt(t *testing.T) {
 	p := sitDown(t, "native", pty.Winsize{Rows: 24, Cols: 200})
-	before := p.modes()
+	before := p.before
 	p.sees("weft> ")
 	p.types("openflow on --type ECHO_REQUEST\r")
 	p.sees("s1 → c0 OF1.3 ECHO_REQUEST xid=7\r\n")

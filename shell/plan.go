@@ -2,12 +2,9 @@ package shell
 
 import (
 	"fmt"
-	"net"
 	"slices"
-	"strconv"
 	"strings"
 
-	"weft/network"
 	"weft/topo"
 )
 
@@ -74,32 +71,6 @@ func peers(p *topo.Plan) map[topo.PlannedEnd]topo.PlannedEnd {
 		m[l.A], m[l.B] = l.B, l.A
 	}
 	return m
-}
-
-// pids returns the process IDs of the nodes that have one.
-func pids(st network.State) map[string]int {
-	m := map[string]int{}
-	for _, h := range st.Hosts {
-		m[h.Name] = h.PID
-	}
-	for _, c := range st.Controllers {
-		m[c.Name] = c.PID
-	}
-	return m
-}
-
-// controllerAddress returns HOST:PORT of a controller, now or as planned; the built-in
-// one may have none.
-func controllerAddress(st network.State, c topo.PlannedController) string {
-	for _, now := range st.Controllers {
-		if now.Name == c.Name && now.Address != "" {
-			return now.Address
-		}
-	}
-	if c.Address == "" || c.Port == 0 {
-		return ""
-	}
-	return net.JoinHostPort(c.Address, strconv.Itoa(c.Port))
 }
 
 // wantNode says that name is not a node, if it is not among list.

@@ -157,7 +157,7 @@ func (p *Progress) mininetSteps(stage string) []step {
 	case network.StageLinks:
 		steps := heading("*** Adding links:\n")
 		for _, l := range p.plan.Links {
-			steps = append(steps, step{linkName(l), fmt.Sprintf("(%s, %s) ", l.A.Node, l.B.Node)})
+			steps = append(steps, step{linkName(l), fmt.Sprintf("%s%s(%s, %s) ", mininetTC(l.AB), mininetTC(l.BA), l.A.Node, l.B.Node)})
 		}
 		return append(steps, step{text: "\n"})
 	case network.StageConfigure:
@@ -167,7 +167,7 @@ func (p *Progress) mininetSteps(stage string) []step {
 	case network.StageStart:
 		steps := slices.Concat(heading("*** Starting %d switches\n", len(switches)), row(switches))
 		if slices.ContainsFunc(p.plan.Switches, func(s topo.PlannedSwitch) bool { return s.Driver != topo.DriverLinux }) {
-			steps[len(steps)-1].text = "...\n"
+			steps[len(steps)-1].text = "..." + p.portsTC() + "\n"
 		}
 		return steps
 	case network.StageStop:
@@ -182,6 +182,24 @@ func (p *Progress) mininetSteps(stage string) []step {
 			heading("*** Stopping %d hosts\n", len(hosts)), row(hosts))
 	}
 	return nil
+}
+
+// portsTC is what Mininet says of the ports of switches with TC.
+func (p *Progress) portsTC() string {
+	var b strings.Builder
+	for _, s := range p.plan.Switches {
+		for _, i := range s.Interfaces {
+			for _, l := range p.plan.Links {
+				switch (topo.PlannedEnd{Node: s.Name, Interface: i.Name}) {
+				case l.A:
+					b.WriteString(mininetTC(l.AB))
+				case l.B:
+					b.WriteString(mininetTC(l.BA))
+				}
+			}
+		}
+	}
+	return b.String()
 }
 
 func heading(format string, args ...any) []step {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"weft/api"
+	"weft/script"
 	"weft/topo"
 )
 
@@ -118,7 +119,7 @@ func runDpctl(ctx context.Context, c *call) error {
 		if !c.json {
 			fmt.Fprintf(c.results(), "*** %s %s\n", sw.Name, strings.Repeat("-", 72))
 		}
-		r, err := c.shell(ctx, fabric, ofctl(sw, sub, args), c.results())
+		r, err := c.shell(ctx, fabric, script.Ofctl(sw, sub, args), c.results())
 		if err != nil {
 			return err
 		}
@@ -140,19 +141,6 @@ func runDpctl(ctx context.Context, c *call) error {
 		return errors.New("dpctl: no switch speaks OpenFlow")
 	}
 	return nil
-}
-
-// ofctl returns the command line for a switch.
-func ofctl(sw topo.PlannedSwitch, sub, args string) string {
-	words := []string{"ovs-ofctl"}
-	if len(sw.Protocols) > 0 {
-		words = append(words, "-O", strings.Join(sw.Protocols, ","))
-	}
-	words = append(words, sub, sw.Device)
-	if args != "" {
-		words = append(words, args)
-	}
-	return strings.Join(words, " ")
 }
 
 // runTerminals returns the run function of xterm and gterm.

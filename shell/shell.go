@@ -3,8 +3,8 @@
 // JSON for programs. It sees the network only through the API's client and runs in
 // the user's own namespaces.
 //
-// It may import api, network and capture (for their values) and topo, and nothing else of
-// weft.
+// It may import script, api, network and capture (for their values) and topo, and nothing else
+// of weft.
 //
 //	line ── comment, words, options ──► command.run ──► API
 //	                                        │ value
@@ -25,13 +25,12 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/term"
 
 	"weft/api"
 	"weft/network"
-	"weft/topo"
+	"weft/script"
 )
 
 // A Dialect is a way to write commands' results and prompts.
@@ -51,40 +50,10 @@ func (d Dialect) Prompt() string {
 	return "weft> "
 }
 
-// An Observer tells what a network is.
-type Observer interface {
-	State(ctx context.Context) (network.State, error)
-	Wait(ctx context.Context, timeout time.Duration) ([]network.ControlConnection, error)
-}
-
-// A Measurer measures a network.
-type Measurer interface {
-	Ping(ctx context.Context, r network.PingRequest) (network.PingResult, error)
-	Iperf(ctx context.Context, r network.IperfRequest) (network.IperfResult, error)
-}
-
-// A Builder changes what a network consists of.
-type Builder interface {
-	AddHost(ctx context.Context, h topo.Host) (topo.PlannedHost, error)
-	AddSwitch(ctx context.Context, s topo.Switch) (topo.PlannedSwitch, error)
-	AddLink(ctx context.Context, l topo.Link) (topo.PlannedLink, error)
-	DeleteNode(ctx context.Context, name string) error
-	DeleteLink(ctx context.Context, a, b string) error
-}
-
-// An Operator switches parts of a network on and off, and runs commands on nodes.
-type Operator interface {
-	SetLink(ctx context.Context, a, b string, up bool) error
-	SetSwitch(ctx context.Context, name string, running bool) error
-	Shell(ctx context.Context, r api.ShellRequest, stdin io.Reader, stdout io.Writer, interrupt <-chan struct{}, resize <-chan api.Size) (int, error)
-}
-
 // A Client is the network that a Session works on: an *api.Client.
 type Client interface {
-	Observer
-	Measurer
-	Builder
-	Operator
+	script.Client
+	Linker
 	Recorder
 	Experimenter
 	Eavesdropper
@@ -128,6 +97,7 @@ type Session struct {
 	watching int            // depth of watchInterrupts
 	attended bool           // a person types the lines
 	failed   bool
+	scripts  *script.Session // of py and px; nil before the first
 
 	recordings []recording // captures that were started and not stopped
 	captured   int         // captures started so far

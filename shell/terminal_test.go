@@ -79,6 +79,8 @@ type person struct {
 	tty *os.File // the terminal's own side, to look at its mode
 	pty *os.File
 	cmd *exec.Cmd
+	// before is the mode of the terminal before the program started.
+	before unix.Termios
 
 	mu   sync.Mutex
 	cond *sync.Cond
@@ -101,6 +103,7 @@ func sitDown(t *testing.T, dialect string, size pty.Winsize, env ...string) *per
 	p.cmd.Env = append(os.Environ(), asChild+"="+dialect, childHome+"="+t.TempDir(), "TERM=xterm")
 	p.cmd.Env = append(p.cmd.Env, env...)
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = tty, tty, tty
+	p.before = p.modes()
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: !slices.Contains(env, noControl)}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -187,7 +190,7 @@ var usual = pty.Winsize{Rows: 24, Cols: 80}
 // prompt, and nothing else.
 func TestTerminalLooksLikeMininet(t *testing.T) {
 	p := sitDown(t, "mininet", usual)
-	before := p.modes()
+	before := p.before
 	p.sees("*** Starting CLI:\r\nmininet> ")
 	p.types("nodes\n")
 	if got, want := p.sees("mininet> "), "nodes\r\navailable nodes are: \r\nc0 h1 h2 s1\r\n"; got != want {
@@ -210,7 +213,7 @@ func TestTerminalLooksLikeMininet(t *testing.T) {
 func TestTerminalPastedLines(t *testing.T) {
 	for _, dialect := range []string{"native", "mininet"} {
 		p := sitDown(t, dialect, usual)
-		before := p.modes()
+		before := p.before
 		p.sees("> ")
 		p.types("h1 echo one h2\nh2 echo two h1\r\nh1 sleep 0.1; echo three\n\nsh echo fo")
 		p.sees("\none 10.0.0.2")
@@ -227,7 +230,7 @@ func TestTerminalPastedLines(t *testing.T) {
 
 func TestTerminalControlKeys(t *testing.T) {
 	p := sitDown(t, "mininet", usual)
-	before := p.modes()
+	before := p.before
 	p.sees("mininet> ")
 	p.types("half a line\x03")
 	p.sees("Interrupt\r\n")
@@ -250,7 +253,7 @@ func TestTerminalControlKeys(t *testing.T) {
 
 func TestTerminalCompletion(t *testing.T) {
 	p := sitDown(t, "native", usual)
-	before := p.modes()
+	before := p.before
 	p.sees("weft> ")
 	p.types("nod\t\r") // one way to go on
 	p.sees("nodes")
@@ -278,7 +281,7 @@ func TestTerminalCompletion(t *testing.T) {
 // Programs on nodes have the terminal for themselves.
 func TestTerminalPrograms(t *testing.T) {
 	p := sitDown(t, "mininet", usual)
-	before := p.modes()
+	before := p.before
 	p.sees("mininet> ")
 	p.types("h1 stty size; read -r line; echo \"got $line\"\r")
 	p.sees("24 80")
@@ -313,7 +316,7 @@ func TestTerminalPrograms(t *testing.T) {
 
 func TestTerminalInterruptsBuiltins(t *testing.T) {
 	p := sitDown(t, "mininet", usual, childHang+"=1")
-	before := p.modes()
+	before := p.before
 	p.sees("mininet> ")
 	p.types("pingall\r")
 	p.sees("*** Ping: testing ping reachability\r\n")
@@ -330,7 +333,7 @@ func TestTerminalSizes(t *testing.T) {
 	for _, size := range []pty.Winsize{{}, {Rows: 1, Cols: 1}, {Rows: 3, Cols: 12}, {Rows: 24}, {Cols: 80}} {
 		t.Run(fmt.Sprintf("%dx%d", size.Rows, size.Cols), func(t *testing.T) {
 			p := sitDown(t, "mininet", size)
-			before := p.modes()
+			before := p.before
 			p.sees("mininet> ")
 			p.types("pi\t\t\t日本\x7f\x7f" + strings.Repeat("long ", 30) + "\x03")
 			p.sees("Interrupt")
@@ -344,7 +347,7 @@ func TestTerminalSizes(t *testing.T) {
 
 func TestTerminalResize(t *testing.T) {
 	p := sitDown(t, "mininet", usual)
-	before := p.modes()
+	before := p.before
 	p.sees("mininet> ")
 	p.types("nod")
 	p.sees("nod")
@@ -359,7 +362,7 @@ func TestTerminalResize(t *testing.T) {
 // go-prompt cannot work without a controlling terminal; lines can be typed nevertheless.
 func TestTerminalWithoutControl(t *testing.T) {
 	p := sitDown(t, "mininet", usual, noControl)
-	before := p.modes()
+	before := p.before
 	p.sees("mininet> ")
 	p.types("nodes\n")
 	p.sees("available nodes are")
@@ -371,7 +374,7 @@ func TestTerminalWithoutControl(t *testing.T) {
 // A panic inside go-prompt costs the line, not the network.
 func TestTerminalPanic(t *testing.T) {
 	p := sitDown(t, "mininet", usual, childPanic+"=1")
-	before := p.modes()
+	before := p.before
 	p.sees("mininet> ")
 	p.types("pingall \tnodes\r") // what is typed ahead is not lost with the line
 	p.sees("available nodes are")
@@ -384,7 +387,7 @@ func TestTerminalPanic(t *testing.T) {
 func TestTerminalSignals(t *testing.T) {
 	for _, running := range []string{"", "h1 echo ready; sleep 60\r"} {
 		p := sitDown(t, "mininet", usual)
-		before := p.modes()
+		before := p.before
 		p.sees("mininet> ")
 		if running != "" {
 			p.types(running)
@@ -399,7 +402,7 @@ func TestTerminalHistoryIsKept(t *testing.T) {
 	home := t.TempDir()
 	for _, keys := range []string{"sh echo first\r", "\x1b[A\r"} {
 		p := sitDown(t, "native", usual, childHome+"="+home)
-		before := p.modes()
+		before := p.before
 		p.sees("weft> ")
 		p.types(keys)
 		p.sees("\nfirst\r\n")

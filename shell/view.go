@@ -3,13 +3,13 @@ package shell
 import (
 	"fmt"
 	"io"
-	"math"
 	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"weft/network"
+	"weft/script"
 	"weft/topo"
 )
 
@@ -115,47 +115,6 @@ func netView(st network.State) view {
 	}
 }
 
-func linksView(st network.State) view {
-	return view{
-		value: orEmpty(st.Links),
-		mininet: func(w io.Writer) {
-			word := map[bool]string{true: "OK", false: "MISSING"}
-			for _, l := range st.Links {
-				fmt.Fprintf(w, "%s<->%s (%s %s) \n", l.A.Interface, l.B.Interface, word[l.OK[0]], word[l.OK[1]])
-			}
-		},
-		native: func(w io.Writer) {
-			t := table(w)
-			fmt.Fprintf(t, "A\tB\tSTATUS\n")
-			for _, l := range st.Links {
-				fmt.Fprintf(t, "%s\t%s\t%s\n", l.A.Interface, l.B.Interface, linkStatus(l))
-			}
-			t.Flush()
-		},
-	}
-}
-
-func linkStatus(l network.LinkState) string {
-	var missing, down []string
-	for i, end := range []topo.PlannedEnd{l.A, l.B} {
-		switch {
-		case !l.OK[i]:
-			missing = append(missing, end.Interface)
-		case !l.Up[i]:
-			down = append(down, end.Interface)
-		}
-	}
-	switch {
-	case len(missing) > 0:
-		return "missing: " + strings.Join(missing, " ")
-	case len(down) == 2:
-		return "down"
-	case len(down) > 0:
-		return "down: " + down[0]
-	}
-	return "up"
-}
-
 // orEmpty makes JSON print [] rather than null.
 func orEmpty[T any](list []T) []T {
 	if list == nil {
@@ -248,27 +207,12 @@ func portsView(st network.State) view {
 }
 
 func dumpView(st network.State) view {
-	p, pid := st.Plan, pids(st)
+	p, pid := st.Plan, script.PIDs(st)
 	return view{
 		value: st,
 		mininet: func(w io.Writer) {
-			for _, h := range p.Hosts {
-				class := "Host"
-				if h.NAT != nil {
-					class = "NAT"
-				}
-				fmt.Fprintf(w, "<%s %s: %s pid=%d> \n", class, h.Name, strings.Join(addresses(h.Interfaces), ","), pid[h.Name])
-			}
-			for _, s := range p.Switches {
-				list := append([]string{"lo:127.0.0.1"}, addresses(s.Interfaces)...)
-				fmt.Fprintf(w, "<%s %s: %s pid=%d> \n", switchClass(s.Driver), s.Name, strings.Join(list, ","), pid[s.Name])
-			}
-			for _, c := range p.Controllers {
-				addr := controllerAddress(st, c)
-				if addr == "" {
-					addr = "127.0.0.1:6653" // where Mininet's always listens
-				}
-				fmt.Fprintf(w, "<%s %s: %s pid=%d> \n", controllerClass(c.Kind), c.Name, addr, pid[c.Name])
+			for _, n := range nodeNames(p) {
+				fmt.Fprintln(w, script.Represent(st, n))
 			}
 		},
 		native: func(w io.Writer) {
@@ -281,7 +225,7 @@ func dumpView(st network.State) view {
 				fmt.Fprintf(t, "%s\t%s switch\t%s\t%s\n", s.Name, s.Driver, dash(strings.Join(interfaceNames(s.Interfaces), " ")), pidText(pid[s.Name]))
 			}
 			for _, c := range p.Controllers {
-				fmt.Fprintf(t, "%s\t%s controller\t%s\t%s\n", c.Name, c.Kind, dash(controllerAddress(st, c)), pidText(pid[c.Name]))
+				fmt.Fprintf(t, "%s\t%s controller\t%s\t%s\n", c.Name, c.Kind, dash(script.ControllerAddress(st, c)), pidText(pid[c.Name]))
 			}
 			t.Flush()
 		},
@@ -295,16 +239,6 @@ func pidText(pid int) string {
 	return fmt.Sprint(pid)
 }
 
-// addresses writes NAME:ADDRESS for each interface as Mininet does.
-func addresses(ifs []topo.Interface) []string {
-	return names(ifs, func(i topo.Interface) string {
-		if !i.IP.IsValid() {
-			return i.Name + ":None"
-		}
-		return i.Name + ":" + i.IP.Addr().String()
-	})
-}
-
 func hostAddresses(h topo.PlannedHost) string {
 	var list []string
 	for _, i := range h.Interfaces {
@@ -316,28 +250,6 @@ func hostAddresses(h topo.PlannedHost) string {
 		}
 	}
 	return strings.Join(list, " ")
-}
-
-func switchClass(d topo.SwitchDriver) string {
-	switch d {
-	case topo.DriverOVSBridge:
-		return "OVSBridge"
-	case topo.DriverLinux:
-		return "LinuxBridge"
-	}
-	return "OVSSwitch"
-}
-
-func controllerClass(k topo.ControllerKind) string {
-	switch k {
-	case topo.ControllerRemote:
-		return "RemoteController"
-	case topo.ControllerOVS:
-		return "OVSController"
-	case topo.ControllerRyu:
-		return "Ryu"
-	}
-	return "Controller"
 }
 
 func statusView(st network.State) view {
@@ -392,7 +304,7 @@ func controllersView(st network.State) view {
 					}
 				}
 			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d of %d connected\n", c.Name, c.Kind, dash(controllerAddress(st, c)), pidText(pids(st)[c.Name]), connected, of)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d of %d connected\n", c.Name, c.Kind, dash(script.ControllerAddress(st, c)), pidText(script.PIDs(st)[c.Name]), connected, of)
 		}
 		t.Flush()
 	}}
@@ -444,7 +356,7 @@ func pingView(r network.PingResult, hosts []string, full bool) view {
 			case full:
 				fmt.Fprint(w, "*** Results: \n")
 				for _, p := range r.Pairs {
-					s := spreadOf(p.RTT)
+					s := script.SpreadOf(p.RTT)
 					fmt.Fprintf(w, " %s->%s: %d/%d, rtt min/avg/max/mdev %s ms\n", p.Src, p.Dst, p.Sent, p.Received, s)
 				}
 			case r.Sent == 0:
@@ -463,7 +375,7 @@ func pingView(r network.PingResult, hosts []string, full bool) view {
 						addr = p.DstIP.String()
 					}
 					if len(p.RTT) > 0 {
-						rtt = spreadOf(p.RTT).String() + " ms"
+						rtt = script.SpreadOf(p.RTT).String() + " ms"
 					}
 					fmt.Fprintf(t, "%s\t%s\t%s\t%d of %d\t%d\t%s\n", p.Src, p.Dst, addr, p.Received, p.Sent, p.Retries, rtt)
 				}
@@ -500,55 +412,21 @@ func pingSummary(r network.PingResult) string {
 	return text + fmt.Sprintf(", %.3f s", r.Duration.Seconds())
 }
 
-// A spread is what ping says of round-trip times, milliseconds.
-type spread struct{ min, avg, max, mdev float64 }
-
-func (s spread) String() string {
-	return fmt.Sprintf("%.3f/%.3f/%.3f/%.3f", s.min, s.avg, s.max, s.mdev)
-}
-
-func spreadOf(rtt []time.Duration) spread {
-	if len(rtt) == 0 {
-		return spread{}
-	}
-	ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-	s := spread{min: ms(slices.Min(rtt)), max: ms(slices.Max(rtt))}
-	for _, d := range rtt {
-		s.avg += ms(d) / float64(len(rtt))
-	}
-	for _, d := range rtt {
-		s.mdev += (ms(d) - s.avg) * (ms(d) - s.avg) / float64(len(rtt))
-	}
-	s.mdev = math.Sqrt(s.mdev)
-	return s
-}
-
-// scaled writes a number with a decimal prefix: 33.3 and "G".
-func scaled(v float64) (float64, string) {
-	for _, p := range []string{"", "k", "M", "G", "T"} {
-		if v < 999.95 {
-			return v, p
-		}
-		v /= 1000
-	}
-	return v, "P"
-}
-
 // iperfView shows a measurement; asked is the UDP rate as the user wrote it.
 func iperfView(r network.IperfResult, asked string) view {
 	return view{
 		value: r,
 		mininet: func(w io.Writer) {
-			list := []string{mininetRate(r.ServerBps), mininetRate(r.ClientBps)}
+			list := []string{script.Rate(r.ServerBps), script.Rate(r.ClientBps)}
 			if r.UDP {
 				list = append([]string{asked}, list...)
 			}
 			fmt.Fprintf(w, "*** Results: ['%s']\n", strings.Join(list, "', '"))
 		},
 		native: func(w io.Writer) {
-			rate, p := scaled(r.ServerBps)
-			sent, q := scaled(r.ClientBps)
-			size, b := scaled(float64(r.Bytes))
+			rate, p := script.Scaled(r.ServerBps)
+			sent, q := script.Scaled(r.ClientBps)
+			size, b := script.Scaled(float64(r.Bytes))
 			proto, detail := "TCP", plural(int(r.Retransmits), "retransmission", "retransmissions")
 			if r.UDP {
 				lost := 0.0
@@ -562,11 +440,6 @@ func iperfView(r network.IperfResult, asked string) view {
 			fmt.Fprintf(w, "%.3g %sB in %.1f s, %s\n", size, b, r.Duration.Seconds(), detail)
 		},
 	}
-}
-
-func mininetRate(bps float64) string {
-	v, p := scaled(bps)
-	return fmt.Sprintf("%.1f %sbits/sec", v, p)
 }
 
 func waitView(switches []string, missing []network.ControlConnection, timeout time.Duration) view {

@@ -14,7 +14,7 @@ const (
 )
 
 // checkIP checks and claims an address that a person gave; invalid means none.
-func (g *growth) checkIP(owner string, ip netip.Prefix, v6 bool) netip.Prefix {
+func (g *growth) checkIP(where place, ip netip.Prefix, v6 bool) netip.Prefix {
 	if !ip.IsValid() {
 		return ip
 	}
@@ -22,32 +22,34 @@ func (g *growth) checkIP(owner string, ip netip.Prefix, v6 bool) netip.Prefix {
 	if v6 {
 		field, family, example = "ip6", "IPv6", "fd00::1/64"
 	}
+	where = where.on(field)
 	a := ip.Addr()
 	switch {
 	case a.Is4In6() || a.Is6() != v6 || a.Zone() != "":
-		g.fail("%s: %s %s is not %s; write for example %s", owner, field, ip, family, example)
+		g.fail(where, "%s %s is not %s; write for example %s", field, ip, family, example)
 	case a.IsUnspecified() || a.IsMulticast() || a.IsLoopback():
-		g.fail("%s: %s %s is not an address for a host; write for example %s", owner, field, ip, example)
+		g.fail(where, "%s %s is not an address for a host; write for example %s", field, ip, example)
 	case !v6 && ip.Bits() < 31 && (a == ip.Masked().Addr() || a == lastAddr(ip)):
-		g.fail("%s: %s %s is the network's own or broadcast address; write one between", owner, field, ip)
+		g.fail(where, "%s %s is the network's own or broadcast address; write one between", field, ip)
 	default:
-		g.demand(addressClaim(a.String()), owner)
+		g.demand(addressClaim(a.String()), where)
 		return ip
 	}
 	return netip.Prefix{}
 }
 
 // checkMAC checks and claims a MAC that a person gave; empty means none.
-func (g *growth) checkMAC(owner, mac string) string {
+func (g *growth) checkMAC(where place, mac string) string {
+	where = where.on("mac")
 	if mac == "" {
 		return ""
 	}
 	mac, err := parseMAC(mac)
 	if err != nil {
-		g.fail("%s: %w", owner, err)
+		g.fail(where, "%w", err)
 		return ""
 	}
-	g.demand(macClaim(mac), owner)
+	g.demand(macClaim(mac), where)
 	return mac
 }
 
@@ -73,16 +75,17 @@ func (g *growth) chooseAddresses() {
 				own = *e
 			}
 		}
-		inherit(g, h.Name, "ip", &h.IP, own.is.IP)
-		inherit(g, h.Name, "ip6", &h.IP6, own.is.IP6)
-		inherit(g, h.Name, "mac", &h.MAC, own.is.MAC)
-		if !g.number(h) {
+		where := g.place(hostNode, g.hosts+i, h.Name)
+		inherit(g, where.on("ip"), &h.IP, own.is.IP)
+		inherit(g, where.on("ip6"), &h.IP6, own.is.IP6)
+		inherit(g, where.on("mac"), &h.MAC, own.is.MAC)
+		if !g.number(h, where) {
 			short++
 		}
 	}
 	if short > 0 {
 		base := g.Addressing.IPBase
-		g.fail("ipBase %s has %d addresses, %d too few for the hosts; write a larger network, such as %s",
+		g.fail(place{field: "ipBase"}, "ipBase %s has %d addresses, %d too few for the hosts; write a larger network, such as %s",
 			base, capacity(base), short, DefaultIPBase)
 	}
 	for _, ends := range g.byHost {
@@ -98,12 +101,12 @@ func (g *growth) chooseAddresses() {
 }
 
 // inherit gives a new host what the end of its first link was given.
-func inherit[T comparable](g *growth, host, field string, h *T, end T) {
+func inherit[T comparable](g *growth, where place, h *T, end T) {
 	var none T
 	switch {
 	case end == none:
 	case *h != none:
-		g.fail("host %s: %s is given for the host and for its first link; write it once", host, field)
+		g.fail(where, "%s is given for the host and for its first link; write it once", where.field)
 	default:
 		*h = end
 	}
@@ -111,8 +114,7 @@ func inherit[T comparable](g *growth, host, field string, h *T, end T) {
 
 // number gives a new host its number and, from it, the addresses that it lacks.
 // It reports whether there was one in the IPv4 base.
-func (g *growth) number(h *PlannedHost) bool {
-	owner := "host " + h.Name
+func (g *growth) number(h *PlannedHost, where place) bool {
 	base, base6 := g.Addressing.IPBase, g.Addressing.IP6Base
 	for {
 		n := uint64(g.NextHost)
@@ -128,7 +130,7 @@ func (g *growth) number(h *PlannedHost) bool {
 		}
 		if !h.IP6.IsValid() && base6.IsValid() {
 			if ip6 = nth(base6, n); !ip6.IsValid() {
-				g.fail("%s: no address is left in ip6Base %s; write a larger network, such as %s", owner, base6, DefaultIP6Base)
+				g.fail(place{field: "ip6Base", text: where.text}, "no address is left in ip6Base %s; write a larger network, such as %s", base6, DefaultIP6Base)
 				return true
 			}
 			claims = append(claims, addressClaim(ip6.Addr().String()))
@@ -141,7 +143,7 @@ func (g *growth) number(h *PlannedHost) bool {
 			continue
 		}
 		for _, c := range claims {
-			g.take(c, owner)
+			g.take(c, where.text)
 		}
 		h.IP, h.IP6, h.MAC = cmp.Or(h.IP, ip), cmp.Or(h.IP6, ip6), cmp.Or(h.MAC, mac)
 		return true
@@ -201,7 +203,7 @@ func lastAddr(p netip.Prefix) netip.Addr {
 func (g *growth) chooseMACs() {
 	for e := range g.ends() {
 		for salt := 0; e.is.MAC == ""; salt++ {
-			if mac := hashMAC(e.id(), salt); g.take(macClaim(mac), e.where) {
+			if mac := hashMAC(e.id(), salt); g.take(macClaim(mac), e.where.text) {
 				e.is.MAC = mac
 			}
 		}
@@ -222,7 +224,7 @@ func (g *growth) chooseRoutes() {
 		switch {
 		case h.DefaultRoute.IsValid():
 			if h.IP.IsValid() && !g.reaches(h, h.DefaultRoute) {
-				g.fail("host %s: the default route via %s is on none of its networks; write a neighbour's address", h.Name, h.DefaultRoute)
+				g.fail(g.place(hostNode, g.hosts+i, h.Name).on("defaultRoute"), "the default route via %s is on none of its networks; write a neighbour's address", h.DefaultRoute)
 			}
 		case h.NAT == nil && len(gateways) == 1 && h.IP.Contains(gateways[0]):
 			h.DefaultRoute = gateways[0]

@@ -6,6 +6,8 @@ import (
 	"hash/fnv"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // maxPort is the highest OpenFlow port that Open vSwitch gives to an interface; we
@@ -31,15 +33,15 @@ func (s Spec) Plan() (*Plan, error) {
 	var errs []error
 	if s.Name != "" {
 		if err := checkName(s.Name); err != nil {
-			errs = append(errs, fmt.Errorf("network: %w", err))
+			errs = append(errs, &Fault{Field: "name", Err: fmt.Errorf("network: %w", err)})
 		}
 	}
 	if base := s.Addressing.IPBase; !base.Addr().Is4() {
-		errs = append(errs, fmt.Errorf("ipBase %s is not IPv4; write for example %s", base, DefaultIPBase))
+		errs = append(errs, &Fault{Field: "ipBase", Err: fmt.Errorf("ipBase %s is not IPv4; write for example %s", base, DefaultIPBase)})
 		p.Addressing.IPBase = netip.MustParsePrefix(DefaultIPBase)
 	}
 	if base := s.Addressing.IP6Base; base.IsValid() && (!base.Addr().Is6() || base.Addr().Is4In6()) {
-		errs = append(errs, fmt.Errorf("ip6Base %s is not IPv6; write for example %s", base, DefaultIP6Base))
+		errs = append(errs, &Fault{Field: "ip6Base", Err: fmt.Errorf("ip6Base %s is not IPv6; write for example %s", base, DefaultIP6Base)})
 		p.Addressing.IP6Base = netip.Prefix{}
 	}
 	errs = append(errs, p.grow(s))
@@ -65,13 +67,14 @@ func (s Spec) Validate() error {
 //	   └────────┴───────── errors, all of them ──────┴───────────┘  └─► undo
 func (p *Plan) grow(s Spec) error {
 	if p.index == nil {
-		p.index = newIndex(p)
+		p.index = sizedIndex(p, len(s.Hosts)+len(s.Switches), len(s.Links))
 	}
 	g := &growth{
 		Plan:        p,
 		hosts:       len(p.Hosts),
 		switches:    len(p.Switches),
 		controllers: len(p.Controllers),
+		commands:    len(p.Commands),
 		nextHost:    p.NextHost,
 		firstFree:   map[string]int{},
 		byHost:      map[string][]*draftEnd{},
@@ -80,6 +83,8 @@ func (p *Plan) grow(s Spec) error {
 	g.addHosts(s.Hosts)
 	g.addSwitches(s.Switches)
 	g.addLinks(s.Links)
+	g.addCommands(s.Commands)
+	g.checkFilesTotal()
 	g.chooseDPIDs()
 	g.choosePorts()
 	g.chooseDevices()
@@ -98,14 +103,14 @@ func (p *Plan) grow(s Spec) error {
 // its lists and in its index; links and interfaces are drafts until commit.
 type growth struct {
 	*Plan
-	hosts, switches, controllers int // how many there were before
-	nextHost                     int // Plan.NextHost before
-	claimed                      []claim
-	claimedNodes                 []string
-	links                        []draftLink
-	firstFree                    map[string]int // node to the lowest port that may be free
-	byHost                       map[string][]*draftEnd
-	errs                         []error
+	hosts, switches, controllers, commands int // how many there were before
+	nextHost                               int // Plan.NextHost before
+	claimed                                []claim
+	claimedNodes                           []string
+	links                                  []draftLink
+	firstFree                              map[string]int // node to the lowest port that may be free
+	byHost                                 map[string][]*draftEnd
+	errs                                   []error
 }
 
 type draftLink struct {
@@ -117,7 +122,7 @@ type draftLink struct {
 type draftEnd struct {
 	want     LinkEnd
 	is       Interface // Port and Name are right after choosePorts, and so on
-	where    string    // for errors
+	where    place
 	onSwitch bool
 	// portTaken means that the port asked for is another's, which is an error.
 	portTaken bool
@@ -137,10 +142,6 @@ func (e *draftEnd) scope() string {
 	return e.want.Node
 }
 
-func (g *growth) fail(format string, args ...any) {
-	g.errs = append(g.errs, fmt.Errorf(format, args...))
-}
-
 // take claims c for owner and reports whether it was free.
 func (g *growth) take(c claim, owner string) bool {
 	if _, taken := g.index.claims[c]; taken {
@@ -152,10 +153,10 @@ func (g *growth) take(c claim, owner string) bool {
 }
 
 // demand claims what a person chose; that it is taken is an error.
-func (g *growth) demand(c claim, owner string) bool {
-	free := g.take(c, owner)
+func (g *growth) demand(c claim, where place) bool {
+	free := g.take(c, where.text)
 	if !free {
-		g.fail("%s: the %s %s is already that of %s; write another or leave it out", owner, c.what, c.value, g.index.claims[c])
+		g.fail(where, "the %s %s is already that of %s; write another or leave it out", c.what, c.value, g.index.claims[c])
 	}
 	return free
 }
@@ -170,6 +171,7 @@ func (g *growth) undo() {
 	g.Hosts = g.Hosts[:g.hosts]
 	g.Switches = g.Switches[:g.switches]
 	g.Controllers = g.Controllers[:g.controllers]
+	g.Commands = g.Commands[:g.commands]
 	g.NextHost = g.nextHost
 }
 
@@ -177,21 +179,22 @@ func (g *growth) undo() {
 // what their ends ask for.
 func (g *growth) addLinks(list []Link) {
 	for i, l := range list {
-		where := fmt.Sprintf("link (%s, %s)", l.A.Node, l.B.Node)
+		number := ""
 		if len(list) > 1 {
-			where = fmt.Sprintf("link %d (%s, %s)", i+1, l.A.Node, l.B.Node)
+			number = " " + strconv.Itoa(i+1)
 		}
-		a, aok := g.draftEnd(where, l.A)
-		b, bok := g.draftEnd(where, l.B)
+		where := place{kind: linkEntry, at: i, text: "link" + number + " (" + l.A.Node + ", " + l.B.Node + ")"}
+		a, aok := g.draftEnd(where.on("a"), l.A)
+		b, bok := g.draftEnd(where.on("b"), l.B)
 		if !aok || !bok {
 			continue
 		}
 		if l.A.Node == l.B.Node {
-			g.fail("%s: a link joins two nodes; write another end", where)
+			g.fail(where.on("b"), "a link joins two nodes; write another end")
 			continue
 		}
 		if err := l.check(); err != nil {
-			g.fail("%s: %w", where, err)
+			g.fail(where, "%w", err)
 		}
 		settings := l.LinkSettings
 		switch settings.Driver {
@@ -205,21 +208,21 @@ func (g *growth) addLinks(list []Link) {
 		case LinkVeth, LinkNetem, LinkWire:
 		case LinkPatch:
 			if err := g.checkPatch(l); err != nil {
-				g.fail("%s: %w", where, err)
+				g.fail(where.on("driver"), "%w", err)
 			}
 		default:
-			g.fail("%s: %w", where, unknown("driver", string(settings.Driver), []string{"auto", "veth", "netem", "wire", "patch"}))
+			g.fail(where.on("driver"), "%w", unknown("driver", string(settings.Driver), []string{"auto", "veth", "netem", "wire", "patch"}))
 		}
 		g.links = append(g.links, draftLink{a, b, settings})
 	}
 	for e := range g.ends() {
 		if e.want.Interface != "" {
 			e.is.Name = e.want.Interface
-			g.demand(nameClaim(e.want.Node, e.is.Name), e.where)
+			g.demand(nameClaim(e.want.Node, e.is.Name), e.where.on("interface"))
 		}
 		if e.want.Port != nil {
 			e.is.Port = *e.want.Port
-			e.portTaken = !g.demand(portClaim(e.want.Node, e.is.Port), e.where)
+			e.portTaken = !g.demand(portClaim(e.want.Node, e.is.Port), e.where.on("port"))
 		}
 		e.is.IP = g.checkIP(e.where, e.want.IP, false)
 		e.is.IP6 = g.checkIP(e.where, e.want.IP6, true)
@@ -231,27 +234,28 @@ func (g *growth) addLinks(list []Link) {
 }
 
 // draftEnd checks what can be checked of an end by itself.
-func (g *growth) draftEnd(where string, l LinkEnd) (*draftEnd, bool) {
+func (g *growth) draftEnd(where place, l LinkEnd) (*draftEnd, bool) {
 	node, ok := g.index.nodes[l.Node]
 	switch {
 	case !ok:
-		g.fail("%s: there is no node %q; write the name of a host or switch", where, l.Node)
+		g.fail(where, "there is no node %q; write the name of a host or switch", l.Node)
 		return nil, false
 	case node.kind == controllerNode:
-		g.fail("%s: %s is a controller, which has no links; write a host or switch", where, l.Node)
+		g.fail(where, "%s is a controller, which has no links; write a host or switch", l.Node)
 		return nil, false
 	}
-	e := &draftEnd{want: l, where: where + " on " + l.Node, onSwitch: node.kind == switchNode}
+	where.text += " on " + l.Node
+	e := &draftEnd{want: l, where: where, onSwitch: node.kind == switchNode}
 	if l.Interface != "" {
 		if err := checkName(l.Interface); err != nil {
-			g.fail("%s: interface: %w", e.where, err)
+			g.fail(where.on("interface"), "interface: %w", err)
 		}
 	}
 	if l.Port != nil && (*l.Port < e.firstPort() || *l.Port > maxPort) {
-		g.fail("%s: port %d is not from %d to %d", e.where, *l.Port, e.firstPort(), maxPort)
+		g.fail(where.on("port"), "port %d is not from %d to %d", *l.Port, e.firstPort(), maxPort)
 	}
 	if e.onSwitch && (l.IP.IsValid() || l.IP6.IsValid()) {
-		g.fail("%s: the ports of a switch have no addresses; leave ip and ip6 out", e.where)
+		g.fail(where, "the ports of a switch have no addresses; leave ip and ip6 out")
 	}
 	return e, true
 }
@@ -337,21 +341,21 @@ func (g *growth) choosePort(e *draftEnd) {
 				continue
 			}
 		}
-		if !g.take(portClaim(e.want.Node, port), e.where) {
+		if !g.take(portClaim(e.want.Node, port), e.where.text) {
 			continue
 		}
 		if e.is.Name == "" {
 			e.is.Name = defaultName(e.want.Node, port)
-			g.take(nameClaim(e.want.Node, e.is.Name), e.where)
+			g.take(nameClaim(e.want.Node, e.is.Name), e.where.text)
 		}
 		e.is.Port = port
 		g.firstFree[e.want.Node] = port + 1
 		return
 	}
-	g.fail("%s: a node has at most %d interfaces; use more nodes", e.where, maxPort)
+	g.fail(e.where, "a node has at most %d interfaces; use more nodes", maxPort)
 }
 
-func defaultName(node string, port int) string { return fmt.Sprintf("%s-eth%d", node, port) }
+func defaultName(node string, port int) string { return node + "-eth" + strconv.Itoa(port) }
 
 // chooseDevices gives the kernel's names: what fits first, as it is; then the rest.
 func (g *growth) chooseDevices() {
@@ -394,7 +398,7 @@ func (g *growth) commit() {
 	}
 	for _, l := range g.links {
 		p := PlannedLink{ID: g.NextLinkID, A: attach(l.a), B: attach(l.b), LinkSettings: l.settings}
-		p.seedFrom(g.Seed, p.A, p.B)
+		p.complete(g.Seed, p.A, p.B)
 		g.Links = append(g.Links, p)
 		g.NextLinkID++
 	}
@@ -407,10 +411,14 @@ func (g *growth) commit() {
 	}
 }
 
-// seedFrom gives an impaired link without a seed one of its own if the network has one, and
-// the driver that keeps to it. It follows from the link's ends, so that a link that is
-// added changes no other.
-func (s *LinkSettings) seedFrom(network *uint64, a, b PlannedEnd) {
+// linkPlaceholder stands for a link's name in that of its record.
+const linkPlaceholder = "{link}"
+
+// complete fills in what follows from a link's ends: its name in that of the record; and, if
+// the network has a seed and the impaired link none of its own, one for it, and the driver that
+// keeps to it. A link that is added changes no other.
+func (s *LinkSettings) complete(network *uint64, a, b PlannedEnd) {
+	s.Record = strings.ReplaceAll(s.Record, linkPlaceholder, a.Interface+"_"+b.Interface)
 	if network == nil || s.Seed != nil || !s.Impaired() {
 		return
 	}

@@ -60,6 +60,21 @@ type Impairment struct {
 // IsZero reports whether the impairment does nothing.
 func (i Impairment) IsZero() bool { return i == Impairment{} }
 
+// Options returns the options that LinkSettings.Set would take to give one direction this
+// impairment, without that direction's prefix.
+func (i Impairment) Options() []string {
+	var list []string
+	for _, k := range linkKeys() {
+		if !k.Way {
+			continue
+		}
+		if text := k.text(nil, &i); text != "" {
+			list = append(list, k.Name+"="+text)
+		}
+	}
+	return list
+}
+
 // A Rate is in bits a second.
 type Rate uint64
 

@@ -38,12 +38,16 @@ func deviceClaim(scope, device string) claim { return claim{"device", scope, dev
 func portClaim(node string, port int) claim  { return claim{"port", node, strconv.Itoa(port)} }
 func nameClaim(node, name string) claim      { return claim{"interface", node, name} }
 
-func newIndex(p *Plan) *index {
-	size := len(p.Hosts) + len(p.Switches) + 2*len(p.Links)
+func newIndex(p *Plan) *index { return sizedIndex(p, 0, 0) }
+
+// sizedIndex is newIndex with room for what is to be added.
+func sizedIndex(p *Plan, nodes, links int) *index {
+	nodes += len(p.Hosts) + len(p.Switches)
+	links += len(p.Links)
 	x := &index{
-		nodes:  make(map[string]nodeRef, size),
-		ends:   make(map[PlannedEnd]int, 2*len(p.Links)),
-		claims: make(map[claim]string, 4*size),
+		nodes:  make(map[string]nodeRef, nodes),
+		ends:   make(map[PlannedEnd]int, 2*links),
+		claims: make(map[claim]string, 2*nodes+10*links),
 	}
 	for i, c := range p.Controllers {
 		x.nodes[c.Name] = nodeRef{controllerNode, i}

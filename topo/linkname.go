@@ -108,7 +108,7 @@ func (p *Plan) ChangeLink(v LinkView, options ...string) (LinkSettings, error) {
 	if err := s.Set(options...); err != nil {
 		return LinkSettings{}, err
 	}
-	s.seedFrom(p.Seed, v.A, v.B)
+	s.complete(p.Seed, v.A, v.B)
 	if (s.Driver == LinkAuto || s.Driver == "") && !s.Impaired() && !s.NeedsWire() {
 		s.Driver = LinkVeth
 	}
@@ -125,7 +125,15 @@ func (p *Plan) SetLink(id int, s LinkSettings) error {
 	if i < 0 {
 		return fmt.Errorf("no link has the ID %d", id)
 	}
-	l := &p.Links[i]
+	if err := p.Links[i].mayHave(s); err != nil {
+		return err
+	}
+	p.Links[i].LinkSettings = s
+	return nil
+}
+
+// mayHave says why a link that exists cannot have other settings, nil if it can.
+func (l PlannedLink) mayHave(s LinkSettings) error {
 	if err := s.check(); err != nil {
 		return err
 	}
@@ -136,6 +144,5 @@ func (p *Plan) SetLink(id int, s LinkSettings) error {
 	case s.MTU != l.MTU:
 		return errors.New("a link's MTU cannot change while it exists; delete the link and add it again")
 	}
-	l.LinkSettings = s
 	return nil
 }

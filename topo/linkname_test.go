@@ -94,6 +94,8 @@ func TestChangeLink(t *testing.T) {
 		{"h1-s1", "ab:loss=1", "driver=auto ab:loss=1 ba:delay=5ms"},
 		{"h1-s1", "delay=0 loss=0", "driver=veth"},
 		{"h1-s1", "seed=7", "driver=auto seed=7"},
+		{"h1-s1", "seed=none record=/tmp/{link}.csv", "driver=auto record=/tmp/h1-eth0_s1-eth1.csv"},
+		{"h1-s1", "seed=7 record=none", "driver=auto seed=7"},
 		{"h1-s1", "driver=wire", "driver=wire seed=7"},
 		{"h1-s1", "driver=netem", "seed, record, trace, drop and drop_if need the driver wire; leave driver=netem out"},
 		{"h1-s1", "driver=netem seed=none", "a wire link cannot become a netem link while it exists; delete it and add it again"},

@@ -75,7 +75,7 @@ func linkKeys() []LinkKey {
 		way("trace", "FILE", "rate, delay and loss over time: a Mahimahi trace or CSV", func(i *Impairment) value { return stringValue{&i.Trace} }),
 		whole("mtu", "BYTES", "largest IP packet (1500)", func(s *LinkSettings) value { return mtuValue{&s.MTU} }),
 		whole("seed", "N", "the same frames meet the same fate in every run (wire)", func(s *LinkSettings) value { return seedValue{&s.Seed} }),
-		whole("record", "FILE", "write each frame's fate to FILE.csv or FILE.parquet (wire)", func(s *LinkSettings) value { return stringValue{&s.Record} }),
+		whole("record", "FILE", "write each frame's fate to a CSV file, in whose name {link} is the link's (wire)", func(s *LinkSettings) value { return stringValue{&s.Record} }),
 	}
 }
 
@@ -104,38 +104,59 @@ func (s LinkSettings) NeedsWire() bool {
 // Set changes settings. An option is KEY=VALUE for both directions, or ab:KEY=VALUE or
 // ba:KEY=VALUE for one; see LinkKeys, and Mininet's names max_queue_size, use_htb,
 // latency_ms, enable_ecn and enable_red. The value 0, false or none takes a setting back. Its
-// error names all that is wrong; s is then unchanged.
+// error, OptionErrors, names all that is wrong; s is then unchanged.
 func (s *LinkSettings) Set(options ...string) error {
 	next := *s
-	var errs []error
+	var errs OptionErrors
+	fail := func(option int, err error) { errs = append(errs, OptionError{option, err}) }
 	seen := map[string]bool{}
-	for _, o := range options {
+	keys := linkKeys()
+	for i, o := range options {
 		name, value, ok := strings.Cut(o, "=")
 		if !ok {
-			errs = append(errs, fmt.Errorf("%q is not KEY=VALUE; write for example delay=5ms", o))
+			fail(i, fmt.Errorf("%q is not KEY=VALUE; write for example delay=5ms", o))
 			continue
 		}
 		name, value = strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(value)
 		if seen[name] {
-			errs = append(errs, fmt.Errorf("%s is given twice; write it once", name))
+			fail(i, fmt.Errorf("%s is given twice; write it once", name))
 			continue
 		}
 		seen[name] = true
-		if err := next.set(name, value); err != nil {
-			errs = append(errs, err)
+		if err := next.set(keys, name, value); err != nil {
+			fail(i, err)
 		}
 	}
 	if len(errs) == 0 {
-		errs = append(errs, next.check())
+		if err := next.check(); err != nil {
+			fail(-1, err)
+		}
 	}
-	if err := oneLine(errs); err != nil {
-		return err
+	if len(errs) > 0 {
+		return errs
 	}
 	*s = next
 	return nil
 }
 
-func (s *LinkSettings) set(name, value string) error {
+// OptionErrors is all that is wrong with a list of options, in one line.
+type OptionErrors []OptionError
+
+// An OptionError is what is wrong with one option.
+type OptionError struct {
+	Option int // its place in the list; -1: of options that are right one by one
+	Err    error
+}
+
+func (e OptionErrors) Error() string {
+	var texts []string
+	for _, o := range e {
+		texts = append(texts, o.Err.Error())
+	}
+	return strings.Join(texts, "; ")
+}
+
+func (s *LinkSettings) set(keys []LinkKey, name, value string) error {
 	ways := []*Impairment{&s.AB, &s.BA}
 	key := name
 	if way, rest, ok := strings.Cut(name, ":"); ok {
@@ -153,7 +174,6 @@ func (s *LinkSettings) set(name, value string) error {
 	if key == "" || err != nil {
 		return err
 	}
-	keys := linkKeys()
 	k := slices.IndexFunc(keys, func(k LinkKey) bool { return k.Name == key })
 	if k < 0 {
 		var names []string

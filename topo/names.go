@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 )
@@ -59,16 +60,17 @@ func legalDevice(name string) bool {
 		"lo", "tunl0", "gre0", "gretap0", "erspan0", "sit0", "ip_vti0", "ip6_vti0", "ip6tnl0", "ip6gre0": // the kernel's own
 		return false
 	}
-	return !strings.HasPrefix(name, "ovs-") // Open vSwitch's own
+	// Open vSwitch's own, and those between the ends of netem links.
+	return !strings.HasPrefix(name, "ovs-") && !strings.HasPrefix(name, "netem~")
 }
 
-var ethSuffix = regexp.MustCompile(`-eth[0-9]{1,5}$`)
+var ethSuffix = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`-eth[0-9]{1,5}$`) })
 
 // deriveDevice makes a device name for name, which does not fit: some of its
 // beginning, five characters of a hash of id, and its -ethN. Salt is for the
 // rare hash that is taken.
 func deriveDevice(name, id string, salt int) string {
-	suffix := ethSuffix.FindString(name)
+	suffix := ethSuffix().FindString(name)
 	sum := hash("device", id, salt)
 	code := "_" + strings.ToLower(base32.StdEncoding.EncodeToString(sum[:5])[:5])
 	var prefix strings.Builder
@@ -88,12 +90,12 @@ func hash(purpose, id string, salt int) [sha256.Size]byte {
 	return sha256.Sum256([]byte(purpose + "\x00" + id + "\x00" + strconv.Itoa(salt)))
 }
 
-var digits = regexp.MustCompile(`[0-9]+`)
+var digits = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[0-9]+`) })
 
 // nameDPID returns the first number in a switch's name, as Mininet does; 0 if
 // there is none that fits.
 func nameDPID(name string) uint64 {
-	n, err := strconv.ParseUint(digits.FindString(name), 10, 64)
+	n, err := strconv.ParseUint(digits().FindString(name), 10, 64)
 	if err != nil {
 		return 0
 	}

@@ -16,6 +16,7 @@ type Options struct {
 	Name        string
 	Seed        *uint64
 	Topo        string   // Generate; default minimal
+	Custom      *Spec    // of a file, instead of Topo; what it does not say, the others may
 	Switch      string   // ParseSwitch
 	Controllers []string // ParseController; default builtin
 	Link        string   // ParseLink
@@ -31,18 +32,30 @@ func (o Options) Spec() (Spec, error) {
 	var errs []error
 	note := func(err error) { errs = append(errs, err) }
 
-	s, err := Generate(cmp.Or(o.Topo, "minimal"))
-	note(err)
-	s.Name, s.Seed = o.Name, o.Seed
+	var s Spec
+	var err error
+	if o.Custom != nil {
+		s = *o.Custom
+		s.Hosts, s.Switches, s.Links = slices.Clone(s.Hosts), slices.Clone(s.Switches), slices.Clone(s.Links)
+		if len(o.Controllers) > 0 {
+			s.Controllers = nil
+		}
+	} else {
+		s, err = Generate(cmp.Or(o.Topo, "minimal"))
+		note(err)
+	}
+	s.Name, s.Seed = cmp.Or(o.Name, s.Name), cmp.Or(o.Seed, s.Seed)
 
 	sw, err := ParseSwitch(o.Switch)
 	note(err)
 	for i := range s.Switches {
-		s.Switches[i] = like(sw, s.Switches[i])
+		if o.Custom == nil || o.Switch != "" {
+			s.Switches[i] = like(sw, s.Switches[i])
+		}
 	}
 
 	controllers := o.Controllers
-	if len(controllers) == 0 {
+	if len(controllers) == 0 && len(s.Controllers) == 0 {
 		controllers = []string{string(ControllerBuiltin)}
 	}
 	for _, arg := range controllers {
@@ -57,13 +70,16 @@ func (o Options) Spec() (Spec, error) {
 	link, err := ParseLink(o.Link)
 	note(err)
 	for i := range s.Links {
-		s.Links[i].LinkSettings = link
+		if s.Links[i].LinkSettings == (LinkSettings{}) {
+			s.Links[i].LinkSettings = link
+		}
 	}
 	if link.Driver == LinkPatch {
 		s.patch(sw.Driver)
 	}
 
-	s.Addressing.AutoMAC, s.Addressing.StaticARP = o.MAC, o.ARP
+	s.Addressing.AutoMAC = o.MAC || s.Addressing.AutoMAC
+	s.Addressing.StaticARP = o.ARP || s.Addressing.StaticARP
 	if o.IPBase != "" {
 		s.Addressing.IPBase, err = ParseIPBase(o.IPBase)
 		note(err)
@@ -106,7 +122,7 @@ func (s *Spec) patch(driver SwitchDriver) {
 		isSwitch[sw.Name] = true
 	}
 	for i := range s.Links {
-		if l := &s.Links[i]; driver == DriverLinux || !isSwitch[l.A.Node] || !isSwitch[l.B.Node] {
+		if l := &s.Links[i]; l.Driver == LinkPatch && (driver == DriverLinux || !isSwitch[l.A.Node] || !isSwitch[l.B.Node]) {
 			l.Driver = LinkVeth
 		}
 	}
@@ -384,8 +400,12 @@ func ParseController(text string) ([]Controller, error) {
 	case c.Kind == "":
 		return nil, nil
 	}
-	if errs := checkController(c); len(errs) > 0 {
-		return nil, fmt.Errorf("controller %q: %w", text, oneLine(errs))
+	var errs []error
+	for _, err := range checkController(c) {
+		errs = append(errs, err)
+	}
+	if err := oneLine(errs); err != nil {
+		return nil, fmt.Errorf("controller %q: %w", text, err)
 	}
 	return []Controller{c}, nil
 }

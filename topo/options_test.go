@@ -222,3 +222,30 @@ func FuzzParseIP6Base(f *testing.F) {
 		return err
 	}, "fd00::/64", "::1")
 }
+
+// A file's network keeps what it says; options say the rest, or what they say anew.
+func TestOptionsCustom(t *testing.T) {
+	shaped := Link{A: LinkEnd{Node: "h1"}, B: LinkEnd{Node: "s1"}}
+	if err := shaped.Set("bw=10"); err != nil {
+		t.Fatal(err)
+	}
+	custom := Spec{
+		Name: "lab", Hosts: []Host{{Name: "h1"}, {Name: "h2"}},
+		Switches:    []Switch{{Name: "s1", STP: true}, {Name: "s2"}},
+		Controllers: []Controller{{Name: "c7", Kind: ControllerRemote}},
+		Links:       []Link{shaped, {A: LinkEnd{Node: "h2"}, B: LinkEnd{Node: "s2"}}, {A: LinkEnd{Node: "s1"}, B: LinkEnd{Node: "s2"}}},
+	}
+	s, err := Options{Custom: &custom}.Spec()
+	if err != nil || s.Name != "lab" || !s.Switches[0].STP || len(s.Controllers) != 1 || s.Controllers[0].Name != "c7" ||
+		s.Links[0].LinkSettings != shaped.LinkSettings || s.Links[1].Driver != LinkVeth {
+		t.Errorf("without options: %+v, %v", s, err)
+	}
+	s, err = Options{Custom: &custom, Name: "mine", Switch: "ovs,protocols=OpenFlow13", Controllers: []string{"none"}, Link: "ovs", MAC: true}.Spec()
+	if err != nil || s.Name != "mine" || s.Switches[0].STP || s.Switches[1].Protocols[0] != "OpenFlow13" || !s.Addressing.AutoMAC ||
+		s.Links[0].LinkSettings != shaped.LinkSettings || s.Links[1].Driver != LinkVeth || s.Links[2].Driver != LinkPatch {
+		t.Errorf("with options: %+v, %v", s, err)
+	}
+	if len(custom.Controllers) != 1 || custom.Links[2].Driver != "" {
+		t.Errorf("the options changed the file's network: %+v", custom)
+	}
+}

@@ -16,10 +16,14 @@ type Plan struct {
 	Controllers []PlannedController `json:"controllers"`
 	Links       []PlannedLink       `json:"links"`
 	Addressing  Addressing          `json:"addressing"`
+	Commands    []Command           `json:"run,omitempty"`
 	// NextLinkID is the ID of the next link, NextHost the number of the next host,
 	// from which its automatic addresses follow. Both only grow.
 	NextLinkID int `json:"nextLinkID"`
 	NextHost   int `json:"nextHost"`
+	// Trusted lets programs that the network's description names write wherever its user may.
+	// No description can say this of itself.
+	Trusted bool `json:"trusted,omitempty"`
 	// Seed is Spec.Seed; links have theirs.
 	Seed *uint64 `json:"seed,omitempty"`
 
@@ -37,6 +41,7 @@ type PlannedHost struct {
 	MAC          string       `json:"mac,omitempty"`
 	DefaultRoute netip.Addr   `json:"defaultRoute,omitzero"`
 	PrivateDirs  []string     `json:"privateDirs,omitempty"`
+	Files        []File       `json:"files,omitempty"`
 	NAT          *NAT         `json:"nat,omitempty"`
 }
 
@@ -176,6 +181,7 @@ func (p *Plan) Clone() *Plan {
 		h := &c.Hosts[i]
 		h.Interfaces = slices.Clone(h.Interfaces)
 		h.PrivateDirs = slices.Clone(h.PrivateDirs)
+		h.Files = cloneFiles(h.Files)
 		if h.NAT != nil {
 			nat := *h.NAT
 			h.NAT = &nat
@@ -190,6 +196,7 @@ func (p *Plan) Clone() *Plan {
 	}
 	c.Controllers = slices.Clone(p.Controllers)
 	c.Links = slices.Clone(p.Links)
+	c.Commands = slices.Clone(p.Commands)
 	c.index = newIndex(&c)
 	return &c
 }
@@ -246,6 +253,7 @@ func (p *Plan) RemoveNode(name string) error {
 		return fmt.Errorf("no host or switch is called %q", name)
 	}
 	p.removeLinks(func(l PlannedLink) bool { return named(l.A.Node) || named(l.B.Node) })
+	p.Commands = slices.DeleteFunc(p.Commands, func(c Command) bool { return named(c.Node) })
 	return nil
 }
 

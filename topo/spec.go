@@ -19,6 +19,8 @@ type Spec struct {
 	Controllers []Controller `json:"controllers,omitempty"`
 	Links       []Link       `json:"links,omitempty"`
 	Addressing  Addressing   `json:"addressing,omitzero"`
+	// Commands run on nodes when the network is up.
+	Commands []Command `json:"run,omitempty"`
 	// Seed gives every impaired link a seed of its own, so that a run can be repeated.
 	Seed *uint64 `json:"seed,omitempty"`
 }
@@ -49,6 +51,8 @@ type Host struct {
 	DefaultRoute netip.Addr `json:"defaultRoute,omitzero"`
 	// PrivateDirs are directories of which this host has its own, empty copy.
 	PrivateDirs []string `json:"privateDirs,omitempty"`
+	// Files are what the host's programs find at a path; others do not see them.
+	Files []File `json:"files,omitempty"`
 	// NAT makes the host a gateway to the user's own network.
 	NAT *NAT `json:"nat,omitempty"`
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,40 +10,104 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"weft/internal/doctor"
 	"weft/internal/sandbox"
 	"weft/session"
 	"weft/shell"
 	"weft/topo"
 )
 
-// command returns weft with its subcommands.
-func (p *program) command() *cobra.Command {
+// subcommands returns the commands that stand for themselves, each as a function that makes
+// it, by name.
+func (p *program) subcommands() map[string]func() *cobra.Command {
+	return map[string]func() *cobra.Command{
+		"api":        p.apiCommand,
+		"apply":      p.applyCommand,
+		"attach":     p.attachCommand,
+		"capture":    p.captureCommand,
+		"clean":      p.cleanCommand,
+		"control":    p.controlCommand,
+		"convert":    p.convertCommand,
+		"doctor":     p.doctorCommand,
+		"down":       p.downCommand,
+		"events":     p.eventsCommand,
+		"exec":       p.execCommand,
+		"extcap":     p.extcapCommand,
+		"graph":      p.graphCommand,
+		"inspect":    p.inspectCommand,
+		"link":       p.linkCommand,
+		"logs":       p.logsCommand,
+		"ls":         p.listCommand,
+		"openflow":   p.openflowCommand,
+		"run":        p.runCommand,
+		"save":       p.saveCommand,
+		"schema":     p.schemaCommand,
+		"shell":      p.shellCommand,
+		"topologies": p.topologiesCommand,
+		"up":         p.upCommand,
+		"validate":   p.validateCommand,
+		"version":    p.versionCommand,
+		"wireshark":  p.wiresharkCommand,
+	}
+}
+
+// command returns weft as the command line of words needs it: with one of its subcommands, if
+// the first word is its name, because making all takes longer than many of them run; else
+// with all.
+func (p *program) command(words []string) *cobra.Command {
+	if len(words) > 0 {
+		if only := p.subcommands()[words[0]]; only != nil {
+			root := &cobra.Command{Use: "weft"}
+			p.prepare(root)
+			p.add(root, only())
+			return root
+		}
+	}
+	return p.fullCommand()
+}
+
+// fullCommand returns weft with all its subcommands.
+func (p *program) fullCommand() *cobra.Command {
 	root, groups := p.networkCommand(shell.Native)
 	root.Use = "weft"
 	root.Short = "Build a network of hosts, switches and controllers on this machine"
-	root.SilenceErrors, root.SilenceUsage = true, true
-	root.CompletionOptions.DisableDefaultCmd = true
-	root.SetFlagErrorFunc(flagError)
+	p.prepare(root)
 
 	mn, mnGroups := p.networkCommand(shell.Mininet)
 	mn.Use = mnName
 	mn.Short = "The same with Mininet's options, prompt and output"
 
-	root.AddCommand(mn, p.upCommand(), p.downCommand(), p.listCommand(), p.execCommand(), p.shellCommand(), p.attachCommand(), p.captureCommand(), p.openflowCommand(), p.wiresharkCommand(), p.extcapCommand(), p.controlCommand(), p.cleanCommand(), p.doctorCommand(), p.versionCommand(),
-		p.completionCommand(root), p.manCommand(root, groups))
+	p.add(root, mn, p.completionCommand(root), p.manCommand(root, groups))
+	for _, make := range p.subcommands() {
+		p.add(root, make())
+	}
 	help := p.helpCommand(root)
 	root.SetHelpCommand(help)
-	root.AddCommand(help)
-	describe := func(cmd *cobra.Command, _ []string) { writeHelp(p.out, cmd, nil) }
-	root.SetHelpFunc(describe)
-	for _, c := range root.Commands() {
-		c.SetHelpFunc(describe)
-		c.Flags().VisitAll(splitUsage)
-	}
+	p.add(root, help)
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { writeHelp(p.out, cmd, groups) })
 	mn.SetHelpFunc(func(cmd *cobra.Command, _ []string) { writeMininetHelp(p.out, mnGroups) })
 	return root
+}
+
+// prepare sets what concerns all commands.
+func (p *program) prepare(root *cobra.Command) {
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetFlagErrorFunc(flagError)
+	root.SetOut(p.out)
+	root.SetErr(p.err)
+}
+
+// add makes commands subcommands of root.
+func (p *program) add(root *cobra.Command, commands ...*cobra.Command) {
+	for _, c := range commands {
+		c.SetHelpFunc(func(cmd *cobra.Command, words []string) {
+			if !p.helpScript(context.Background(), words) {
+				writeHelp(p.out, cmd, nil)
+			}
+		})
+		c.Flags().VisitAll(splitUsage)
+		root.AddCommand(c)
+	}
 }
 
 // noArgs refuses words that are no options.
@@ -101,39 +166,6 @@ func clean(w io.Writer, asJSON bool) error {
 		fmt.Fprintf(w, "removed what network %s left\n", n)
 	}
 	return err
-}
-
-func (p *program) doctorCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "doctor", Short: "Say what this machine can do for a network, and what mends what is missing"}
-	asJSON := jsonFlag(cmd)
-	probe := cmd.Flags().Bool("probe", false, "try out kernel features; weft doctor starts this in namespaces of its own")
-	if err := cmd.Flags().MarkHidden("probe"); err != nil {
-		panic(err) // defined above
-	}
-	cmd.Args = func(cmd *cobra.Command, args []string) error {
-		if *probe {
-			return nil
-		}
-		return noArgs(cmd, args)
-	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if *probe {
-			return doctor.Probe(args, p.out)
-		}
-		r := doctor.Examine(cmd.Context(), doctor.Options{Probe: []string{"/proc/self/exe", "doctor", "--probe"}})
-		if *asJSON {
-			if err := printJSON(p.out, r); err != nil {
-				return err
-			}
-		} else {
-			r.Text(p.out)
-		}
-		if !r.Usable() {
-			return session.ErrFailed
-		}
-		return nil
-	}
-	return cmd
 }
 
 func (p *program) versionCommand() *cobra.Command {

@@ -225,7 +225,7 @@ func completeNode(after cobra.ShellCompDirective) cobra.CompletionFunc {
 
 // nodesOf returns the names of a network's nodes, none if it does not answer.
 func nodesOf(ctx context.Context, network string) []string {
-	path, err := sandbox.SocketPath(network)
+	client, err := api.Open(network)
 	if err != nil {
 		return nil
 	}
@@ -234,7 +234,7 @@ func nodesOf(ctx context.Context, network string) []string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, completeTime)
 	defer cancel()
-	info, err := api.Dial(path).Info(ctx)
+	info, err := client.Info(ctx)
 	if err != nil {
 		return nil
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"weft/api"
 	"weft/internal/sandbox"
 	"weft/session"
 )
@@ -164,4 +165,17 @@ func completeNetworks(_ *cobra.Command, args []string, _ string) ([]cobra.Comple
 		return nil, cobra.ShellCompDirectiveError
 	}
 	return slices.DeleteFunc(running, func(n string) bool { return slices.Contains(args, n) }), cobra.ShellCompDirectiveNoFileComp
+}
+
+func (p *program) apiCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "api", Short: "Print the description of the API of running networks (OpenAPI 3.1)", Args: noArgs,
+		Long: "A network's API is HTTP on the Unix socket api.sock in its state directory.\n",
+		Example: "weft api > openapi.json\n" +
+			"curl --unix-socket /run/weft/lab/api.sock http://weft/v1/info",
+		RunE: func(*cobra.Command, []string) error {
+			_, err := p.out.Write(api.OpenAPI())
+			return err
+		},
+	}
 }

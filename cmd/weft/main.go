@@ -68,9 +68,7 @@ func (p *program) run(args []string) int {
 	if filepath.Base(args[0]) == mnName {
 		words = append([]string{mnName}, words...)
 	}
-	root := p.command()
-	root.SetOut(p.out)
-	root.SetErr(p.err)
+	root := p.command(words)
 	if len(words) > 0 && words[0] == mnName {
 		mn, _, err := root.Find(words[:1])
 		if err == nil {

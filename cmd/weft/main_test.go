@@ -286,7 +286,7 @@ func FuzzOptparse(f *testing.F) {
 	}
 	p := program{in: os.Stdin, out: os.Stdout, err: os.Stderr}
 	f.Fuzz(func(t *testing.T, line string) {
-		mn, _, err := p.command().Find([]string{mnName})
+		mn, _, err := p.fullCommand().Find([]string{mnName})
 		if err != nil {
 			t.Fatal(err)
 		}

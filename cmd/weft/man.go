@@ -37,6 +37,19 @@ func writeMan(w io.Writer, root *cobra.Command, groups []group) error {
 			entry(o.line, o.doc)
 		}
 	}
+	section("options of commands")
+	for _, c := range root.Commands() {
+		if c.Hidden || c.Name() == mnName {
+			continue
+		}
+		fmt.Fprintf(&b, ".SS %s\n", roff("weft "+c.Name()))
+		if c.Long != "" {
+			fmt.Fprintf(&b, ".nf\n%s.fi\n", roffLines(c.Long))
+		}
+		for _, o := range optionTable(c.LocalFlags()) {
+			entry(o.line, o.doc)
+		}
+	}
 	section("topologies")
 	for _, t := range topologyTable() {
 		entry(t.line, t.doc)
@@ -59,6 +72,15 @@ func writeMan(w io.Writer, root *cobra.Command, groups []group) error {
 	fmt.Fprint(&b, ".BR ovs-vswitchd (8),\n.BR ovs-ofctl (8),\n.BR namespaces (7)\n")
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// roffLines escapes lines that are to stay as they are.
+func roffLines(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		fmt.Fprintln(&b, roff(strings.TrimRight(line, "\n")))
+	}
+	return b.String()
 }
 
 // roff escapes text for roff.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +24,7 @@ type options struct {
 	topo.Options
 	dialect          shell.Dialect
 	host, nat        string
+	custom           string
 	listenPort       int
 	noListenPort     bool
 	tests            []string
@@ -88,9 +90,10 @@ func (o *options) networkOptions() group {
 	network := newGroup("The network")
 	f := network.flags
 	f.StringVar(&o.Topo, "topo", "", "`NAME[,ARG...]` its shape: one of the topologies below (minimal)")
+	f.StringVar(&o.custom, "custom", "", "`FILE` take the network from FILE, a topology of Mininet's in Python, a script or any other that weft up reads; --topo then names one of those in a Python file")
 	f.StringVar(&o.Switch, "switch", "", "`KIND[,K=V...]` its switches: ovs (also default, ovsk), ovsbr (a bridge without controller), lxbr (Linux bridge). Options: protocols=OpenFlow10,OpenFlow13 datapath=auto|kernel|user|afxdp failMode=secure|standalone stp=1 dpid=HEX")
 	f.StringArrayVar(&o.Controllers, "controller", nil, "`KIND[,ARG...]` a controller; may be repeated: builtin (also default, ref), remote[,ip=ADDRESS][,port=N], tcp:HOST:PORT, ssl:HOST:PORT, ovsc, ryu,APP[,ARG...], osken,APP[,ARG...], cmd:COMMAND (in it, {port} is the port to listen on), none")
-	f.StringVar(&o.Link, "link", "", "`KIND` its links: veth (also default), ovs (patch ports between switches)")
+	f.StringVar(&o.Link, "link", "", "`KIND[,K=V...]` its links: veth (also default); tc, impaired by the kernel where it can, else by weft: tc,bw=10,delay=5ms,loss=1 (weft link --help has all options); netem and wire, by the one or the other; ovs, patch ports between switches")
 	f.Var(parsed{&o.host, parseHost}, "host", "`KIND` its hosts: proc (also default); rt and cfs limit the CPU, which this version does not")
 	f.StringVarP(&o.IPBase, "ipbase", "i", "", "`ADDRESS/BITS` IPv4 network of the hosts; they are numbered from its host part (10.0.0.0/8)")
 	f.StringVar(&o.IP6, "ip6", "", "`PREFIX` give hosts IPv6 addresses too, from PREFIX (fd00::/64)")
@@ -101,6 +104,7 @@ func (o *options) networkOptions() group {
 	f.Lookup("nat").NoOptDefVal = " "
 	f.IntVar(&o.listenPort, "listenport", 0, "`N` switches also accept OpenFlow at 127.0.0.1, the first at port N, the next at N+1, ... (none)")
 	f.BoolVar(&o.noListenPort, "nolistenport", false, "they do not (that is the default here)")
+	f.Var(seedValue{&o.Seed}, "seed", "`N` every impaired link has a seed that follows from N, so that in every run the same frames meet the same fate")
 	f.StringVar(&o.Name, "name", "", "`NAME` its name, unique among your running networks (net1, net2, ...)")
 	return network
 }
@@ -141,7 +145,7 @@ func addOptions(cmd *cobra.Command, d shell.Dialect) (*options, []group) {
 	for _, g := range groups {
 		g.addTo(cmd)
 	}
-	for _, name := range []string{"ip6", "name", "capture", "dry-run", "json", "quiet", "log-level"} {
+	for _, name := range []string{"ip6", "seed", "name", "capture", "dry-run", "json", "quiet", "log-level"} {
 		annotate(cmd.Flags().Lookup(name), ownOption)
 	}
 	completeOptions(cmd)
@@ -165,7 +169,6 @@ type refused struct{ name, value, reason string }
 
 func refusals() []refused {
 	return []refused{
-		{"custom", "FILE", "this version reads no topology files; add nodes and links at the prompt, or with --pre FILE"},
 		{"innamespace", "", "it needs Mininet's user switch; weft's switches are in a namespace of their own without it, so leave it out"},
 		{"cluster", "SERVER,...", "weft builds a network on one machine; leave it out"},
 		{"placement", "KIND", "it is for --cluster, and weft builds a network on one machine; leave it out"},
@@ -206,6 +209,20 @@ func choice(to *string, allowed ...string) pflag.Value {
 	}}
 }
 
+// A seedValue is a number that may be left out.
+type seedValue struct{ to **uint64 }
+
+func (v seedValue) String() string { return "" }
+func (v seedValue) Type() string   { return "seed" }
+func (v seedValue) Set(text string) error {
+	n, err := strconv.ParseUint(text, 0, 64)
+	if err != nil {
+		return fmt.Errorf("%q is not a seed; write a number from 0 to 2^64-1", text)
+	}
+	*v.to = &n
+	return nil
+}
+
 // spanValue is a length of time that may be zero.
 func spanValue(to *string) pflag.Value {
 	return parsed{to, func(text string) (string, error) {
@@ -218,8 +235,19 @@ func spanValue(to *string) pflag.Value {
 }
 
 // config makes a session of the options; its error names all that is wrong with them.
-func (o *options) config(p *program) (session.Config, error) {
+func (o *options) config(ctx context.Context, p *program) (session.Config, error) {
 	var errs []error
+	if o.custom != "" {
+		var parameters []string
+		if o.Topo != "" {
+			parameters = []string{"topo=" + o.Topo}
+		}
+		custom, err := p.readTopology(ctx, o.custom, parameters, false)
+		if err != nil {
+			return session.Config{}, err
+		}
+		o.Custom = &custom
+	}
 	if o.given("nat") {
 		nat := strings.TrimSpace(o.nat)
 		o.NAT = &nat
@@ -325,7 +353,7 @@ func (p *program) networkCommand(d shell.Dialect) (*cobra.Command, []group) {
 		case o.clean:
 			return clean(p.out, o.json)
 		}
-		c, err := o.config(p)
+		c, err := o.config(cmd.Context(), p)
 		if err != nil {
 			return err
 		}
@@ -405,7 +433,7 @@ func completeOptions(cmd *cobra.Command) {
 	values := map[string][]cobra.Completion{
 		"switch":     {"ovs", "ovsk", "ovsbr", "lxbr"},
 		"controller": {"builtin", "remote", "tcp:", "ssl:", "ovsc", "ryu,", "osken,", "cmd:", "none"},
-		"link":       {"veth", "ovs"},
+		"link":       {"veth", "tc,", "netem,", "wire,", "ovs"},
 		"host":       {"proc"},
 		"verbosity":  verbosities,
 		"log-level":  {"debug", "info", "warn", "error"},

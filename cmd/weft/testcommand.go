@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -144,10 +145,10 @@ func checkCount(text string) error {
 	return nil
 }
 
-var rate = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?[kKmMgG]?$`)
+var rate = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9]+(\.[0-9]+)?[kKmMgG]?$`) })
 
 func checkRate(text string) error {
-	if !rate.MatchString(text) {
+	if !rate().MatchString(text) {
 		return fmt.Errorf("%q is not a rate in bit/s; write for example 10M", text)
 	}
 	return nil

@@ -1,12 +1,8 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -14,7 +10,6 @@ import (
 
 	"weft/session"
 	"weft/shell"
-	"weft/topo"
 )
 
 // upCommand is weft up.
@@ -42,6 +37,7 @@ func (p *program) upCommand() *cobra.Command {
 	f := work.flags
 	f.VarP(spanValue(&o.twait), "twait", "t", "`SECONDS` wait for the controllers at most this long (30); 0 not at all")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print the network as planned, in JSON, and build nothing")
+	allow := allowFlag(f)
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print no progress")
 	f.Var(choice(&o.logs, "debug", "info", "warn", "error"), "log-level", "`LEVEL` how much goes to the network's log (weft logs): debug, info, warn, error (info)")
 	f.BoolVar(&o.json, "json", false, "print the network's name as JSON")
@@ -51,7 +47,7 @@ func (p *program) upCommand() *cobra.Command {
 		if err := noEmptyValues(cmd.Flags()); err != nil {
 			return err
 		}
-		c, err := o.config(p)
+		c, err := o.config(cmd.Context(), p)
 		if err != nil {
 			return err
 		}
@@ -59,9 +55,10 @@ func (p *program) upCommand() *cobra.Command {
 			if err := onlyName(network.flags, cmd.Flags()); err != nil {
 				return err
 			}
-			if c.Spec, err = readTopology(args[0], args[1:]); err != nil {
+			if c.Spec, err = p.readTopology(cmd.Context(), args[0], args[1:], *allow); err != nil {
 				return err
 			}
+			c.Trusted = *allow
 			if o.Name != "" {
 				c.Spec.Name = o.Name
 			}
@@ -88,6 +85,11 @@ func (p *program) upCommand() *cobra.Command {
 	return cmd
 }
 
+// allowFlag adds --allow, for files that their user trusts.
+func allowFlag(f *pflag.FlagSet) *bool {
+	return f.Bool("allow", false, "let the file do what you may: its commands write anywhere, its controllers run outside the network")
+}
+
 // onlyName refuses options of the network beside a file, which describes all of it.
 func onlyName(network, given *pflag.FlagSet) error {
 	var errs []error
@@ -100,35 +102,4 @@ func onlyName(network, given *pflag.FlagSet) error {
 		return &session.UsageError{Err: err}
 	}
 	return nil
-}
-
-// topologyFiles lists the extensions of files that readTopology reads.
-func topologyFiles() []string { return []string{"json"} }
-
-// readTopology reads the network that a file describes; parameters are NAME=VALUE for a
-// script.
-func readTopology(path string, parameters []string) (topo.Spec, error) {
-	usage := func(err error) (topo.Spec, error) { return topo.Spec{}, &session.UsageError{Err: err} }
-	for _, word := range parameters {
-		if name, _, ok := strings.Cut(word, "="); !ok || name == "" {
-			return usage(fmt.Errorf("unexpected argument %q; parameters of %s are NAME=VALUE", word, path))
-		}
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return usage(err)
-	}
-	defer f.Close()
-	switch ext := filepath.Ext(path); ext {
-	case ".json":
-		d := json.NewDecoder(f)
-		d.DisallowUnknownFields()
-		var s topo.Spec
-		if err := d.Decode(&s); err != nil {
-			return usage(fmt.Errorf("%s: %w", path, err))
-		}
-		return s, nil
-	default:
-		return usage(fmt.Errorf("%s: cannot tell what this is; write a file whose name ends in .%s", path, strings.Join(topologyFiles(), ", .")))
-	}
 }

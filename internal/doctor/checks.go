@@ -151,10 +151,11 @@ func (m *machine) kernelFeatures() []Check {
 		effect string
 	}{
 		{Check{ID: "veth", Title: "veth links", Required: true}, Missing, "weft cannot build networks here"},
-		{Check{ID: "tun", Title: "TUN/TAP"}, Missing, "no local ports of switches that forward in user space (local=1), no NAT without root"},
+		{Check{ID: "tun", Title: "TUN/TAP"}, Missing, "no links of the driver wire, no local ports of switches that forward in user space (local=1), no NAT without root"},
 		{Check{ID: "bridge", Title: "Linux bridge"}, Missing, "no switches of kind lxbr"},
-		{Check{ID: "netem", Title: "netem"}, Warn, "no matter yet: links of this version have no delay or loss"},
-		{Check{ID: "htb", Title: "HTB"}, Warn, "no matter yet: links of this version have no rate"},
+		{Check{ID: "netem", Title: "netem"}, Warn, "weft itself carries the frames of impaired links (driver wire), not the kernel"},
+		{Check{ID: "tbf", Title: "TBF"}, Warn, "weft itself carries the frames of links with a rate (driver wire), not the kernel"},
+		{Check{ID: "ifb", Title: "IFB"}, Warn, "weft itself carries the frames of links with a rate (driver wire), not the kernel"},
 	} {
 		a := m.has(f.ID)
 		switch {

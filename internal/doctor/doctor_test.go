@@ -73,7 +73,7 @@ func ubuntu() map[string]string {
 		"proc/self/ns/user":                                          "",
 		"proc/self/cgroup":                                           "0::/user.slice\n",
 		"proc/self/limits":                                           "Limit                     Soft Limit           Hard Limit           Units     \nMax open files            1024                 1048576              files     \n",
-		"lib/modules/6.8.0-31-generic/modules.dep":                   "kernel/net/openvswitch/openvswitch.ko.zst: kernel/net/nsh/nsh.ko.zst\nkernel/net/sched/sch_netem.ko.zst:\nkernel/net/sched/sch_htb.ko.zst:\nkernel/drivers/net/veth.ko.zst:\nkernel/net/bridge/bridge.ko.zst: kernel/net/llc/llc.ko.zst\nkernel/drivers/vfio/pci/vfio-pci.ko.zst:\nkernel/net/netfilter/nf_tables.ko.zst:\n",
+		"lib/modules/6.8.0-31-generic/modules.dep":                   "kernel/net/openvswitch/openvswitch.ko.zst: kernel/net/nsh/nsh.ko.zst\nkernel/net/sched/sch_netem.ko.zst:\nkernel/net/sched/sch_tbf.ko.zst:\nkernel/drivers/net/ifb.ko.zst:\nkernel/drivers/net/veth.ko.zst:\nkernel/net/bridge/bridge.ko.zst: kernel/net/llc/llc.ko.zst\nkernel/drivers/vfio/pci/vfio-pci.ko.zst:\nkernel/net/netfilter/nf_tables.ko.zst:\n",
 		"lib/modules/6.8.0-31-generic/modules.builtin":               "kernel/drivers/net/tun.ko\n",
 		"boot/config-6.8.0-31-generic":                               "CONFIG_XDP_SOCKETS=y\nCONFIG_VETH=m\n# CONFIG_X is not set\n",
 		"sys/module/bridge/version":                                  "2.3\n",

@@ -34,8 +34,9 @@ func features() []feature {
 		{"veth", "veth", "CONFIG_VETH", tryVeth},
 		{"bridge", "bridge", "CONFIG_BRIDGE", tryBridge},
 		{"tun", "tun", "CONFIG_TUN", tryTAP},
-		{"htb", "sch_htb", "CONFIG_NET_SCH_HTB", func() error { return tryQdisc("htb") }},
 		{"netem", "sch_netem", "CONFIG_NET_SCH_NETEM", func() error { return tryQdisc("netem") }},
+		{"tbf", "sch_tbf", "CONFIG_NET_SCH_TBF", func() error { return tryQdisc("tbf") }},
+		{"ifb", "ifb", "CONFIG_IFB", tryIFB},
 		{"afxdp", "", "CONFIG_XDP_SOCKETS", tryAFXDP},
 		{"nftables", "nf_tables", "CONFIG_NF_TABLES", tryNftables},
 		{"ovs", "openvswitch", "CONFIG_OPENVSWITCH", tryOVS},
@@ -146,6 +147,12 @@ func tryVeth() error {
 	return netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "probe1"})
 }
 
+func tryIFB() error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "probeifb"
+	return netlink.LinkAdd(&netlink.Ifb{LinkAttrs: attrs})
+}
+
 func tryBridge() error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = "probebr"
@@ -176,7 +183,7 @@ func tryQdisc(kind string) error {
 		return err
 	}
 	attrs := netlink.QdiscAttrs{LinkIndex: lo.Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT}
-	var q netlink.Qdisc = netlink.NewHtb(attrs)
+	var q netlink.Qdisc = &netlink.Tbf{QdiscAttrs: attrs, Rate: 1e6, Limit: 10_000, Buffer: 1e6}
 	if kind == "netem" {
 		q = netlink.NewNetem(attrs, netlink.NetemQdiscAttrs{Latency: 1000})
 	}

@@ -101,7 +101,10 @@ func onThread(f func() error) error {
 // A Place is where programs of a node run: a network namespace and, if they are there,
 // mount and UTS namespaces.
 type Place struct {
-	Net        *Net
+	Net *Net
+	// Restrict, if not nil, is called by Do before its function: it takes rights from what
+	// is started there.
+	Restrict   func() error
 	mount, uts *os.File
 }
 
@@ -184,6 +187,11 @@ func (p *Place) Do(f func() error) error {
 				return err
 			}
 			unix.Chdir(dir)
+			if p.Restrict != nil {
+				if err := p.Restrict(); err != nil {
+					return err
+				}
+			}
 			return f()
 		}()
 	}()

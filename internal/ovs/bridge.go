@@ -101,14 +101,29 @@ func (i *Instance) AddPorts(ctx context.Context, bridges ...Bridge) error {
 	return i.commit(ctx, &b)
 }
 
-// DeletePort removes a port from a bridge.
-func (i *Instance) DeletePort(ctx context.Context, bridge, port string) error {
-	ids, err := i.ids(ctx, "Port", port)
-	if err != nil {
-		return err
+// DeletePorts removes ports, of which only the names count, from bridges, of which each may be
+// named by several.
+func (i *Instance) DeletePorts(ctx context.Context, bridges ...Bridge) error {
+	var b builder
+	for _, br := range bridges {
+		for _, p := range br.Ports {
+			ids, err := i.ids(ctx, "Port", p.Name)
+			if err != nil {
+				return err
+			}
+			b.ops = append(b.ops, mutate{Table: "Bridge", Where: []cond{{"name", "==", br.Name}},
+				Mutations: []cond{{"ports", "delete", uuid(ids[0])}}})
+		}
 	}
-	return i.commit(ctx, &builder{ops: []ovsdb.TransactOp{mutate{Table: "Bridge", Where: []cond{{"name", "==", bridge}},
-		Mutations: []cond{{"ports", "delete", uuid(ids[0])}}}}})
+	return i.commit(ctx, &b)
+}
+
+// SetControllers gives a bridge other controllers; connections to those that stay go on.
+func (i *Instance) SetControllers(ctx context.Context, bridge string, targets ...string) error {
+	var b builder
+	refs := b.controllers(targets)
+	b.ops = append(b.ops, update{Table: "Bridge", Where: []cond{{"name", "==", bridge}}, Row: row{"controller": refs}})
+	return i.commit(ctx, &b)
 }
 
 // ids returns the UUIDs of the rows of table that have these names, in their order.

@@ -44,6 +44,8 @@ type Config struct {
 	// saves a tap each and 100 ms of ovs-vswitchd's start (it measures the clock's rate
 	// for statistics). The bridges' datapath must be DatapathDummy.
 	Dummy bool
+	// Ignore is an EtherType whose frames ports of the user datapath do not take; 0: none.
+	Ignore uint16
 	// UserTSO lets the user datapath pass segments of up to 64 KiB between ports.
 	UserTSO bool
 	Log     *slog.Logger
@@ -63,6 +65,11 @@ type Instance struct {
 	vswitch *daemon
 	closed  bool
 	failed  error // a daemon that could not be kept running
+
+	// tended are the ports' sockets that TendPorts has seen, by inode, of one run of
+	// ovs-vswitchd.
+	tended   map[uint64]bool
+	tendedOf *daemon
 }
 
 // Env returns the variables that make ovs-vsctl, ovs-ofctl and ovs-appctl speak to the
@@ -270,7 +277,7 @@ func (i *Instance) commit(ctx context.Context, b *builder) error {
 	if err := i.applied(ctx, b.ports); err != nil {
 		return err
 	}
-	i.enlarge()
+	i.TendPorts()
 	return nil
 }
 
@@ -309,12 +316,16 @@ func (i *Instance) connection(ctx context.Context) (*client, error) {
 	}
 }
 
-// enlarge gives ports that have come up room for bursts.
-func (i *Instance) enlarge() {
+// TendPorts gives ports of the user datapath that have come up room for bursts, and keeps from
+// them what they are to ignore. All changes do so too.
+func (i *Instance) TendPorts() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if !i.closed {
-		enlargePacketSockets(i.vswitch.cmd.Process.Pid)
+	if !i.closed && i.vswitch != nil {
+		if i.tendedOf != i.vswitch {
+			i.tended, i.tendedOf = map[uint64]bool{}, i.vswitch
+		}
+		tendPacketSockets(i.vswitch.cmd.Process.Pid, i.cfg.Ignore, i.tended)
 	}
 }
 

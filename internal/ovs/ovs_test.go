@@ -97,7 +97,7 @@ func TestBridges(t *testing.T) {
 	if err := i.AddPorts(t.Context(), Bridge{Name: "s1", Ports: []Port{patch("p3", "p4")}}, Bridge{Name: "s2", Ports: []Port{patch("p4", "p3")}}); err != nil {
 		t.Error(err)
 	}
-	if err := i.DeletePort(t.Context(), "s1", "p1"); err != nil {
+	if err := i.DeletePorts(t.Context(), Bridge{Name: "s1", Ports: []Port{{Name: "p1"}}}); err != nil {
 		t.Error(err)
 	}
 	if out := i.ask(t, "ovs-vsctl", "list-ports", "s1"); out != "p3\n" {
@@ -114,7 +114,7 @@ func TestBridges(t *testing.T) {
 		"a fail mode that is not":     i.AddBridges(t.Context(), Bridge{Name: "s9", FailMode: "maybe", Datapath: DatapathDummy}),
 		"a device that is not":        i.AddPorts(t.Context(), Bridge{Name: "s1", Ports: []Port{{Name: "nosuchdev", Number: 9}}}),
 		"a bridge that is not, gone":  i.DeleteBridges(t.Context(), "s9"),
-		"a port that is not, deleted": i.DeletePort(t.Context(), "s1", "p9"),
+		"a port that is not, deleted": i.DeletePorts(t.Context(), Bridge{Name: "s1", Ports: []Port{{Name: "p9"}}}),
 	} {
 		if err == nil {
 			t.Errorf("%s: no error", what)
@@ -198,7 +198,7 @@ func TestPacketSockets(t *testing.T) {
 		t.Errorf("%d packet sockets, want 1", found)
 	}
 	before, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
-	enlargePacketSockets(os.Getpid())
+	tendPacketSockets(os.Getpid(), 0, map[uint64]bool{})
 	if after, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF); after <= before {
 		t.Errorf("receive buffer of %d bytes, was %d", after, before)
 	}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,15 +16,72 @@ import (
 // segments of 64 KiB: one time slice of a busy machine, and TCP loses most of them.
 const receiveBuffer = 8 << 20
 
-// enlargePacketSockets gives the packet sockets of process pid a receive buffer of
-// receiveBuffer, or the most that the system allows an ordinary user (net.core.rmem_max).
-func enlargePacketSockets(pid int) {
+// tendPacketSockets gives the packet sockets of process pid a receive buffer of receiveBuffer,
+// or the most that the system allows an ordinary user (net.core.rmem_max), and keeps frames of
+// an EtherType from them, if it is not 0. Those in tended, by inode, it leaves alone, and adds
+// the others there.
+func tendPacketSockets(pid int, ignore uint16, tended map[uint64]bool) {
+	filter := portFilter(ignore)
 	eachPacketSocket(pid, func(fd int) {
+		var st unix.Stat_t
+		if unix.Fstat(fd, &st) == nil {
+			if tended[st.Ino] {
+				unix.Close(fd)
+				return
+			}
+			tended[st.Ino] = true
+		}
 		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
 			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
 		}
+		if ignore != 0 {
+			unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
+		}
 		unix.Close(fd)
 	})
+}
+
+// memInfoDrops is the place of the drops in what SO_MEMINFO returns (SK_MEMINFO_DROPS of
+// linux/sock_diag.h), and memInfoLen how much that is.
+const (
+	memInfoDrops = 8
+	memInfoLen   = 9
+)
+
+// SocketDrops returns how many frames the ports' packet sockets had no room for: 0 where the
+// kernel forwards.
+func (i *Instance) SocketDrops() (drops uint64) {
+	i.mu.Lock()
+	vswitch := i.vswitch
+	i.mu.Unlock()
+	if vswitch == nil {
+		return 0
+	}
+	eachPacketSocket(vswitch.cmd.Process.Pid, func(fd int) {
+		defer unix.Close(fd)
+		var info [memInfoLen]uint32
+		size := uint32(unsafe.Sizeof(info))
+		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+		if errno == 0 && int(size) >= 4*(memInfoDrops+1) {
+			drops += uint64(info[memInfoDrops])
+		}
+	})
+	return drops
+}
+
+// portFilter is what ovs-vswitchd's own filter is, nothing that goes out, without frames of an
+// EtherType.
+func portFilter(ignore uint16) []unix.SockFilter {
+	const packetType = 0xfffff000 + 4 // SKF_AD_OFF + SKF_AD_PKTTYPE
+	return []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_H | unix.BPF_ABS, K: packetType},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.PACKET_OUTGOING, Jt: 3},
+		{Code: unix.BPF_LD | unix.BPF_H | unix.BPF_ABS, K: 12},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(ignore), Jt: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0xffff},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+	}
 }
 
 // holdPacketSockets duplicates the packet sockets of process pid into this one; release

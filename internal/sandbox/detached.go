@@ -99,9 +99,8 @@ func StartDetached(ctx context.Context, name string) (*Detached, error) {
 	return d, nil
 }
 
-// wait reads what the keeper says until it ends.
+// wait reads what the keeper says until it ends, or lives on: then done stays open.
 func (d *Detached) wait() {
-	defer close(d.done)
 	for {
 		var n note
 		if _, err := recv(d.conn, &n); err != nil {
@@ -119,6 +118,7 @@ func (d *Detached) wait() {
 	if d.err == nil && err != nil {
 		d.err = fmt.Errorf("the keeper of network %s ended: %w", d.Name, err)
 	}
+	close(d.done)
 }
 
 // Release lets the sandbox live on after this process. d is of no use then.

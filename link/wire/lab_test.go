@@ -3,6 +3,7 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -60,6 +61,7 @@ type lab struct {
 	engine *Engine
 	wire   link.Shaper
 	hosts  [2]*ns.Net
+	files  map[string]string
 }
 
 func addr(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)}) }
@@ -79,14 +81,16 @@ func newHost(tb testing.TB) *ns.Net {
 	return n
 }
 
-func newLab(tb testing.TB, options ...string) *lab {
+// newLab makes a lab whose ends come from tun, with a record.
+func newLab(tb testing.TB, tun string, record io.Writer, options ...string) *lab {
 	tb.Helper()
 	l := &lab{}
 	var err error
 	l.engine, err = NewEngine(slog.New(slog.DiscardHandler))
 	must(tb, err)
+	l.engine.tun = tun
 	tb.Cleanup(func() { must(tb, l.engine.Close()) })
-	c := link.Config{}
+	c := link.Config{Record: record, Name: "link", ReadFile: func(name string) ([]byte, error) { return []byte(l.files[name]), nil }}
 	must(tb, c.Settings.Set(options...))
 	for i := range l.hosts {
 		l.hosts[i] = newHost(tb)
@@ -121,7 +125,17 @@ func configure(n *ns.Net, i int, device string) error {
 			return err
 		}
 	}
-	return h.LinkSetUp(d)
+	if err := h.LinkSetUp(d); err != nil {
+		return err
+	}
+	// Neighbours are known: no frame is there that no test has sent.
+	mac := net.HardwareAddr{2, 0, 0, 0, 0, byte(2 - i)}
+	for _, ip := range []net.IP{net.IPv4(10, 0, 0, byte(2-i)), net.ParseIP(fmt.Sprintf("fd00::%d", 2-i))} {
+		if err := h.NeighSet(&netlink.Neigh{LinkIndex: d.Attrs().Index, State: netlink.NUD_PERMANENT, IP: ip, HardwareAddr: mac}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l *lab) set(tb testing.TB, options ...string) {
@@ -147,7 +161,7 @@ func (l *lab) udp(tb testing.TB) (socks [2]*net.UDPConn) {
 	return socks
 }
 
-// roundTrip sends a datagram from host 0 and waits until host 1 has it.
+// oneWay sends a datagram from host 0 and waits until host 1 has it.
 func oneWay(tb testing.TB, socks [2]*net.UDPConn) time.Duration {
 	tb.Helper()
 	var b [64]byte
@@ -158,4 +172,28 @@ func oneWay(tb testing.TB, socks [2]*net.UDPConn) time.Duration {
 	_, err = socks[1].Read(b[:])
 	must(tb, err)
 	return time.Since(start)
+}
+
+// reach waits until datagrams from host 0 arrive at host 1: a device that has just come up may
+// lose the first.
+func reach(tb testing.TB, socks [2]*net.UDPConn) {
+	tb.Helper()
+	var b [64]byte
+	for end := time.Now().Add(10 * time.Second); ; {
+		_, err := socks[0].Write(b[:1])
+		must(tb, err)
+		must(tb, socks[1].SetReadDeadline(time.Now().Add(100*time.Millisecond)))
+		if _, err = socks[1].Read(b[:]); err == nil {
+			break
+		} else if time.Now().After(end) {
+			tb.Fatal(err)
+		}
+	}
+	for { // those that were slower
+		must(tb, socks[1].SetReadDeadline(time.Now().Add(20*time.Millisecond)))
+		if _, err := socks[1].Read(b[:]); err != nil {
+			must(tb, socks[1].SetReadDeadline(time.Time{}))
+			return
+		}
+	}
 }

@@ -12,16 +12,19 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"weft/link/record"
 	"weft/link/wire/lane"
 )
 
 // A way carries the frames of one direction from in to out. It belongs to its shard's thread.
 type way struct {
 	lane    *lane.Lane
-	in, out *tap
+	in, out *end
 	next    int64 // when the lane is to be asked for frames
 	place   int   // in the shard's timers, -1 if not there
 	ready   bool  // in may have frames
+	streak  int   // frames read since in was empty
+	brimful bool  // in may have been full at some time
 }
 
 // Bounds of what is done for one way before others get their turn.
@@ -30,13 +33,13 @@ const (
 	writeBudget = 256
 )
 
-// pause is the least time between two times that a shard wakes for frames that are due.
+// together is the least time between two times that a shard wakes for frames that are due.
 // Those that are close to each other leave together: what is due meets the clock late by up to
 // this time under load, and to the microsecond otherwise.
-const pause = 40 * time.Microsecond
+const together = 40 * time.Microsecond
 
-// idle is after how long without frames a shard lets go of memory.
-const idle = time.Second
+// tidying is how often a shard lets go of memory that it does not need.
+const tidying = time.Second
 
 // A shard is a thread that carries the frames of some wires.
 //
@@ -46,7 +49,7 @@ type shard struct {
 	log   *slog.Logger
 	epoll int
 	timer int
-	wake  int // an eventfd
+	bell  int // an eventfd: there is something in the inbox
 	start time.Time
 	clock int64 // CLOCK_MONOTONIC at start
 	armed int64
@@ -56,7 +59,8 @@ type shard struct {
 	ready  []*way
 	timers timers
 	woken  int64 // when frames that were due left last
-	active int64 // when there was a frame last
+	tidy   int64 // when to let go of memory
+	spin   *spinner
 
 	events  [128]unix.EpollEvent
 	iov     [2]unix.Iovec
@@ -69,7 +73,7 @@ type shard struct {
 }
 
 func newShard(log *slog.Logger, budget *lane.Budget) (*shard, error) {
-	s := &shard{log: log, epoll: -1, timer: -1, wake: -1, start: time.Now(), armed: lane.Never,
+	s := &shard{log: log, epoll: -1, timer: -1, bell: -1, start: time.Now(), armed: lane.Never, tidy: lane.Never,
 		pool: lane.NewPool(budget), ways: map[int32]*way{}, scratch: make([]byte, 0, 1024), done: make(chan struct{})}
 	err := func() (err error) {
 		if s.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
@@ -78,10 +82,10 @@ func newShard(log *slog.Logger, budget *lane.Budget) (*shard, error) {
 		if s.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
 			return err
 		}
-		if s.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		if s.bell, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 			return err
 		}
-		for _, fd := range []int{s.timer, s.wake} {
+		for _, fd := range []int{s.timer, s.bell} {
 			if err := s.watch(fd); err != nil {
 				return err
 			}
@@ -102,7 +106,7 @@ func newShard(log *slog.Logger, budget *lane.Budget) (*shard, error) {
 }
 
 func (s *shard) closeFiles() {
-	for _, fd := range []int{s.epoll, s.timer, s.wake} {
+	for _, fd := range []int{s.epoll, s.timer, s.bell} {
 		if fd >= 0 {
 			unix.Close(fd)
 		}
@@ -112,7 +116,7 @@ func (s *shard) closeFiles() {
 // watch adds a descriptor to those that wake the shard, once for each time that something
 // comes.
 func (s *shard) watch(fd int) error {
-	e := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(fd)}
+	e := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLET, Fd: int32(fd)}
 	return unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, fd, &e)
 }
 
@@ -127,7 +131,7 @@ func (s *shard) do(f func()) bool {
 	s.inbox = append(s.inbox, func() { f(); close(done) })
 	s.mu.Unlock()
 	one := uint64(1)
-	unix.Write(s.wake, (*[8]byte)(unsafe.Pointer(&one))[:])
+	unix.Write(s.bell, (*[8]byte)(unsafe.Pointer(&one))[:])
 	<-done
 	return true
 }
@@ -152,9 +156,17 @@ func (s *shard) run() {
 	runtime.LockOSThread() // for good: its scheduling is its own
 	defer close(s.done)
 	prefer(s.log)
+	s.spin = newSpinner()
+	defer s.spin.close()
 	for {
 		s.read()
 		s.depart()
+		if s.tidy != lane.Never && s.tidy <= s.now() {
+			s.tidy = lane.Never
+			if s.pool.Trim() {
+				s.tidy = s.now() + int64(tidying)
+			}
+		}
 		if !s.wait() {
 			return
 		}
@@ -183,9 +195,14 @@ func (s *shard) readWay(w *way) (more bool) {
 		space := b.Space()
 		n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(w.in.fd), uintptr(unsafe.Pointer(&space[0])), uintptr(len(space)))
 		if errno != 0 {
-			// Nothing more, or the device is gone. Then its way ends here too.
-			s.due(w)
-			return errno == unix.EINTR
+			// Nothing more, or the device is gone or down.
+			more = errno == unix.EINTR
+			w.streak = 0
+			break
+		}
+		more = true
+		if w.streak++; w.streak >= queueLength/2 {
+			w.brimful = true
 		}
 		if !b.Fill(int(n)) {
 			continue
@@ -199,7 +216,10 @@ func (s *shard) readWay(w *way) (more bool) {
 		w.lane.Arrive(s.now(), b)
 	}
 	s.due(w)
-	return true
+	if s.tidy == lane.Never {
+		s.tidy = s.now() + int64(tidying)
+	}
+	return more
 }
 
 // due puts a way where its next frames are due.
@@ -228,7 +248,7 @@ func (s *shard) depart() {
 				break
 			}
 			head, rest := r.Parts(s.scratch)
-			w.lane.Done(&r, s.write(w, head, rest))
+			w.lane.Done(&r, s.write(w, head, rest), now)
 		}
 		s.woken = now
 		s.due(w)
@@ -236,9 +256,9 @@ func (s *shard) depart() {
 }
 
 // write gives a frame to the way's end.
-func (s *shard) write(w *way, head, rest []byte) lane.Fate {
+func (s *shard) write(w *way, head, rest []byte) record.Fate {
 	if w.out.fd < 0 {
-		return lane.Down
+		return record.Down
 	}
 	var errno unix.Errno
 	if len(rest) == 0 {
@@ -251,45 +271,71 @@ func (s *shard) write(w *way, head, rest []byte) lane.Fate {
 	}
 	switch errno {
 	case 0:
-		return lane.Delivered
-	case unix.ENOMEM, unix.ENOBUFS, unix.EAGAIN:
-		return lane.NoMemory
+		return record.Delivered
+	case unix.ENOMEM, unix.EAGAIN:
+		return record.NoMemory
 	}
-	return lane.Down
+	return record.Down
 }
 
 // wait sleeps until there is something to do; false if the shard is closed.
 func (s *shard) wait() bool {
-	timeout := -1
+	if s.pause() {
+		n, _ := unix.EpollWait(s.epoll, s.events[:], -1)
+		return s.wake(n)
+	}
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_WAIT, uintptr(s.epoll), uintptr(unsafe.Pointer(&s.events)), uintptr(len(s.events)), 0, 0, 0)
+	if errno != 0 {
+		n = 0
+	}
+	return s.wake(int(n))
+}
+
+// pause sets the timer; false if there is no time to sleep.
+func (s *shard) pause() bool {
 	if len(s.ready) > 0 {
-		timeout = 0
-	} else if len(s.timers) > 0 {
-		at := max(s.timers[0].next, s.woken+int64(pause))
-		if at <= s.now() {
-			timeout = 0
-		} else {
-			s.arm(at)
-		}
+		return false
 	}
-	var n int
-	if timeout == 0 {
-		r, _, _ := unix.RawSyscall6(unix.SYS_EPOLL_WAIT, uintptr(s.epoll), uintptr(unsafe.Pointer(&s.events)), uintptr(len(s.events)), 0, 0, 0)
-		n = int(r)
-	} else {
-		n, _ = unix.EpollWait(s.epoll, s.events[:], timeout)
+	at := s.tidy
+	if len(s.timers) > 0 {
+		at = min(at, max(s.timers[0].next, s.woken+int64(together)))
 	}
-	for i := range max(n, 0) {
+	if at == lane.Never {
+		return true
+	}
+	now := s.now()
+	margin := s.spin.margin(now)
+	if at-now <= margin {
+		return false
+	}
+	s.arm(at - margin)
+	return true
+}
+
+// wake looks at what woke the shard; false if the shard is closed.
+func (s *shard) wake(events int) bool {
+	for i := range max(events, 0) {
 		switch fd := int(s.events[i].Fd); fd {
 		case s.timer:
+			if s.armed != lane.Never {
+				s.spin.woken(s.now() - s.armed)
+			}
 			s.armed = lane.Never
-		case s.wake:
+		case s.bell:
 			if !s.empty() {
 				return false
 			}
 		default:
-			if w := s.ways[int32(fd)]; w != nil && !w.ready {
+			w := s.ways[int32(fd)]
+			if w == nil {
+				continue
+			}
+			if !w.ready {
 				w.ready = true
 				s.ready = append(s.ready, w)
+			}
+			if s.events[i].Events&unix.EPOLLOUT != 0 && w.out.noCarrier.Load() {
+				go w.out.setCarrier(true) // in has come up; the kernel's lock may take a while
 			}
 		}
 	}
@@ -309,7 +355,7 @@ func (s *shard) arm(at int64) {
 // empty does what is in the inbox; false if the shard is closed.
 func (s *shard) empty() bool {
 	var n [8]byte
-	unix.Read(s.wake, n[:])
+	unix.Read(s.bell, n[:])
 	s.mu.Lock()
 	list := s.inbox
 	s.inbox = nil

@@ -4,23 +4,23 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"unsafe"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"weft/link"
 	"weft/link/wire/lane"
 )
 
-// A tap is an end of a wire: a TAP device whose frames the engine reads and writes.
-type tap struct {
-	link.End
-	fd int
-}
-
+// tunDevice makes TAP devices.
 const tunDevice = "/dev/net/tun"
 
-// Segmentation offloads of TUNSETOFFLOAD (linux/if_tun.h) that x/sys does not have.
+// errNoTAP says that this process cannot make TAP devices.
+var errNoTAP = errors.New("no TAP devices")
+
+// Segmentation offloads of TUNSETOFFLOAD (linux/if_tun.h).
 const (
 	offloadSum    = 0x01
 	offloadTSO4   = 0x02
@@ -34,37 +34,36 @@ const (
 // real Ethernet devices.
 const queueLength = 1000
 
-// newTAP makes a TAP device in place. One without a namespace of its own is in the process's, and
-// up.
-func newTAP(e link.End, mtu int) (*tap, error) {
-	t := &tap{End: e, fd: -1}
-	build := func() error { return t.make(mtu) }
+// newTAP makes an end that is a TAP device.
+func (e *Engine) newTAP(at link.End, mtu int) (*end, error) {
+	t := &end{End: at, tap: true, fd: -1}
+	build := func() error { return t.makeTAP(e.tun, mtu) }
 	var err error
-	if e.Net != nil {
-		err = e.Net.Do(build)
+	if at.Net != nil {
+		err = at.Net.Do(build)
 	} else {
 		err = build()
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("make TAP device %s: %w", e.Device, err), t.close())
+		return nil, errors.Join(fmt.Errorf("make TAP device %s: %w", at.Device, err), t.close())
 	}
 	return t, nil
 }
 
-func (t *tap) make(mtu int) error {
-	fd, err := unix.Open(tunDevice, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+func (e *end) makeTAP(tun string, mtu int) error {
+	fd, err := unix.Open(tun, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%s may not be opened: run as root, or have root `chmod 666 %s`", tunDevice, tunDevice)
+		return fmt.Errorf("%w: %s may not be opened; root can `chmod 666 %s`", errNoTAP, tun, tun)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
-		return fmt.Errorf("%s is not there: have root `modprobe tun`, or give the container the device", tunDevice)
+		return fmt.Errorf("%w: %s is not there; root can `modprobe tun`, or give the container the device", errNoTAP, tun)
 	case errors.Is(err, unix.EMFILE):
 		return fmt.Errorf("%w: each wire needs two file descriptors; raise the limit with `ulimit -n`", err)
 	case err != nil:
-		return fmt.Errorf("%s: %w", tunDevice, err)
+		return fmt.Errorf("%s: %w", tun, err)
 	}
-	t.fd = fd
-	r, err := unix.NewIfreq(t.Device)
+	e.fd = fd
+	r, err := unix.NewIfreq(e.Device)
 	if err != nil {
 		return err
 	}
@@ -82,67 +81,57 @@ func (t *tap) make(mtu int) error {
 			return fmt.Errorf("offloads: %w", err)
 		}
 	}
-	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(s)
-	if len(t.MAC) > 0 {
-		if err := t.setMAC(s); err != nil {
-			return fmt.Errorf("MAC %s: %w", t.MAC, err)
+	if len(e.MAC) > 0 {
+		if err := setMAC(fd, e.MAC); err != nil {
+			return fmt.Errorf("MAC %s: %w", e.MAC, err)
 		}
 	}
-	if err := t.set(s, unix.SIOCSIFMTU, uint32(mtu)); err != nil {
+	if _, err := request(e.Device, unix.SIOCSIFMTU, func(r *unix.Ifreq) { r.SetUint32(uint32(mtu)) }); err != nil {
 		return fmt.Errorf("MTU %d: %w", mtu, err)
 	}
-	if err := t.set(s, unix.SIOCSIFTXQLEN, queueLength); err != nil {
+	// Not by SIOCSIFTXQLEN, which the root of a user namespace may not.
+	device, err := netlink.LinkByName(e.Device)
+	if err == nil {
+		err = netlink.LinkSetTxQLen(device, queueLength)
+	}
+	if err != nil {
 		return fmt.Errorf("queue: %w", err)
 	}
-	if t.Net == nil {
-		if err := t.set(s, unix.SIOCSIFFLAGS, unix.IFF_UP); err != nil {
-			return fmt.Errorf("up: %w", err)
+	if e.Net == nil {
+		if err := takeUp(e.Device); err != nil {
+			return err
 		}
 	}
+	// To remove a device takes the kernel 10 ms and more, a thousand of them with their namespaces
+	// little longer. So a device stays when the engine ends, with its namespace.
+	if err := e.persist(true); err != nil {
+		return fmt.Errorf("persist: %w", err)
+	}
+	e.remove = func() error { return e.persist(false) }
 	return nil
 }
 
-// set asks for a setting of the device that is a number, through a socket in its namespace.
-func (t *tap) set(socket int, request uint, v uint32) error {
-	r, err := unix.NewIfreq(t.Device)
-	if err != nil {
-		return err
+// persist says whether a TAP device stays when its descriptor is closed.
+func (e *end) persist(on bool) error {
+	v := 0
+	if on {
+		v = 1
 	}
-	if request == unix.SIOCSIFFLAGS {
-		r.SetUint16(uint16(v))
-	} else {
-		r.SetUint32(v)
-	}
-	return unix.IoctlIfreq(socket, request, r)
+	return unix.IoctlSetInt(e.fd, unix.TUNSETPERSIST, v)
 }
 
-// setMAC sets the hardware address: struct ifreq with a struct sockaddr.
-func (t *tap) setMAC(socket int) error {
+// setMAC sets a TAP device's hardware address: struct ifreq with a struct sockaddr.
+func setMAC(fd int, mac net.HardwareAddr) error {
 	var r struct {
-		name   [unix.IFNAMSIZ]byte
+		_      [unix.IFNAMSIZ]byte
 		family uint16
 		addr   [14]byte
 		_      [8]byte
 	}
-	copy(r.name[:unix.IFNAMSIZ-1], t.Device)
 	r.family = unix.ARPHRD_ETHER
-	copy(r.addr[:], t.MAC)
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(socket), unix.SIOCSIFHWADDR, uintptr(unsafe.Pointer(&r))); errno != 0 {
+	copy(r.addr[:], mac)
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCSIFHWADDR, uintptr(unsafe.Pointer(&r))); errno != 0 {
 		return errno
 	}
 	return nil
-}
-
-// close ends the device.
-func (t *tap) close() error {
-	if t.fd < 0 {
-		return nil
-	}
-	fd := t.fd
-	t.fd = -1
-	return unix.Close(fd)
 }

@@ -152,7 +152,7 @@ func (b *Budget) Used() int64 { return b.used.Load() }
 // left for all others together (Choudhury and Hahne 1998), so that one link's frames do
 // not crowd out those of all.
 func (b *Budget) take(n, held int64) bool {
-	if used := b.used.Add(n); held+n <= b.limit-used+n {
+	if used := b.used.Add(n); held+n <= b.limit-used {
 		return true
 	}
 	b.used.Add(-n)
@@ -164,12 +164,10 @@ type Pool struct {
 	budget *Budget
 	free   [classes][]*Buffer
 	kept   int64 // bytes in free
+	least  int64 // the least kept since Trim
 	live   int64 // bytes in use
 	large  *Buffer
 }
-
-// keptAlways is how many bytes a pool keeps for reuse even if little is in use.
-const keptAlways = 1 << 20
 
 // NewPool returns a pool within a budget.
 func NewPool(budget *Budget) *Pool { return &Pool{budget: budget} }
@@ -184,17 +182,26 @@ func (p *Pool) Scratch() *Buffer {
 	return p.large
 }
 
-// Release lets go of memory that nobody uses.
-func (p *Pool) Release() {
-	for class := range p.free {
-		clear(p.free[class])
-		p.free[class] = nil
+// Trim lets go of memory that nobody has used since the last Trim. It reports whether there
+// is any left.
+func (p *Pool) Trim() (more bool) {
+	if p.least == p.kept && p.live == 0 {
+		p.large = nil
 	}
-	p.kept, p.large = 0, nil
+	for class := classes - 1; class >= 0; class-- {
+		for n := len(p.free[class]); n > 0 && p.least > 0; n-- {
+			p.free[class][n-1] = nil
+			p.free[class] = p.free[class][:n-1]
+			p.least -= int64(classSize(class))
+			p.kept -= int64(classSize(class))
+		}
+		if len(p.free[class]) == 0 {
+			p.free[class] = nil
+		}
+	}
+	p.least = p.kept
+	return p.kept > 0 || p.large != nil
 }
-
-// Idle reports whether there is nothing for Release to do.
-func (p *Pool) Idle() bool { return p.kept == 0 && p.large == nil }
 
 func (p *Pool) get(class int) *Buffer {
 	free := p.free[class]
@@ -202,6 +209,7 @@ func (p *Pool) get(class int) *Buffer {
 		b := free[n-1]
 		p.free[class] = free[:n-1]
 		p.kept -= int64(cap(b.data))
+		p.least = min(p.least, p.kept)
 		return b
 	}
 	return &Buffer{data: make([]byte, classSize(class)), class: class}
@@ -236,8 +244,6 @@ func (p *Pool) put(b *Buffer) {
 	size := int64(cap(b.data))
 	p.budget.used.Add(-size)
 	p.live -= size
-	if p.kept+size <= keptAlways+p.live {
-		p.free[b.class] = append(p.free[b.class], b)
-		p.kept += size
-	}
+	p.kept += size
+	p.free[b.class] = append(p.free[b.class], b)
 }

@@ -12,6 +12,7 @@ type entry struct {
 	count   uint16
 	marked  bool
 	copy    bool // a duplicate
+	corrupt bool
 	// The queue when they came, for the record.
 	depth      uint32
 	depthBytes uint32
@@ -29,8 +30,6 @@ type ring struct {
 	start int
 	n     int
 }
-
-func (r *ring) len() int { return r.n }
 
 func (r *ring) at(i int) *entry { return &r.list[(r.start+i)&(len(r.list)-1)] }
 

@@ -7,7 +7,7 @@
 // A super-frame (TSO, USO) stays in one piece of memory; its frames are decided upon one by
 // one, and those that leave together, in a row, leave as one smaller super-frame.
 //
-// It may import link and topo.
+// It may import link, link/record and topo.
 package lane
 
 import (
@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/bpf"
 
 	"weft/link"
+	"weft/link/record"
 	"weft/topo"
 )
 
@@ -29,6 +30,7 @@ type Config struct {
 	topo.Impairment
 	MTU    int     // bytes; 0 means 1500
 	Filter *bpf.VM // of DropIf, for Ethernet frames
+	Trace  *Trace  // of Impairment.Trace
 }
 
 // A Lane is one direction of a link. Times are nanoseconds of any clock that does not step
@@ -37,6 +39,7 @@ type Lane struct {
 	pool   *Pool
 	cfg    Config
 	c      link.Counters
+	record func(record.Frame)
 	number uint64 // of the last frame that came
 	held   int64  // bytes of memory
 
@@ -50,7 +53,9 @@ type Lane struct {
 	bad     bool // state of the chain
 
 	queue   discipline // nil without a rate
+	limit   limit
 	rate    schedule
+	began   int64 // when the trace began
 	serving bool
 	service entry // while serving
 	free    int64 // when the rate is done with service
@@ -58,13 +63,17 @@ type Lane struct {
 	ordered ring // on their way, in order
 	pile    pile // on their way, those that overtake
 	latest  int64
+	slotted ring // in a burst
+	slots   slots
 
-	temp Buffer
+	temp    Buffer
+	leaving []entry // of the run that is leaving, if there is a record
 }
 
-// New returns a lane whose random numbers come from seed.
-func New(pool *Pool, seed uint64, now int64, cfg Config) (*Lane, error) {
-	l := &Lane{pool: pool}
+// New returns a lane whose random numbers come from seed. It tells tell, which may be nil, what
+// has become of each frame.
+func New(pool *Pool, seed uint64, tell func(record.Frame), now int64, cfg Config) (*Lane, error) {
+	l := &Lane{pool: pool, record: tell, slots: slots{at: now}}
 	for effect := range l.streams {
 		l.streams[effect] = newStream(seed, uint64(effect))
 	}
@@ -77,7 +86,7 @@ func (l *Lane) Set(now int64, cfg Config) error {
 	if cfg.MTU == 0 {
 		cfg.MTU = 1500
 	}
-	c, err := newChain(cfg.Impairment)
+	c, err := link.NewLossChain(cfg.Impairment)
 	if err != nil {
 		return err
 	}
@@ -85,34 +94,82 @@ func (l *Lane) Set(now int64, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	if cfg.DropIf != "" && cfg.Filter == nil {
+	switch {
+	case cfg.DropIf != "" && cfg.Filter == nil:
 		return fmt.Errorf("drop_if=%q: the filter is missing", cfg.DropIf)
-	}
-	if cfg.AQM != "" && cfg.AQM != topo.DropTail || cfg.Slot != (topo.Slot{}) || cfg.Trace != "" {
-		return errors.New("aqm, slot and trace are still being made")
+	case cfg.Impairment.Trace != "" && cfg.Trace == nil:
+		return fmt.Errorf("trace=%s: the trace is missing", cfg.Impairment.Trace)
+	case cfg.Trace != nil && cfg.Trace.rated && cfg.Burst != 0:
+		return errors.New("burst belongs to a rate that stays; leave out burst or trace")
 	}
 	l.serve(now)
-	if l.serving && cfg.Rate != 0 && l.cfg.Rate != 0 {
-		rest := float64(l.free-now) * float64(l.cfg.Rate) / float64(cfg.Rate)
-		l.free = now + int64(rest)
+	if l.serving {
+		// The rest of the frame that is passing takes its time at the new rate.
+		if before, after := l.bps(now), float64(cfg.Rate); before > 0 && after > 0 && cfg.Trace == nil {
+			l.free = now + int64(float64(l.free-now)*before/after)
+		}
 	}
-	l.cfg, l.chain, l.drop = cfg, c, drop
-	l.rate = nil
-	if cfg.Rate != 0 {
-		l.rate = newConstant(cfg.Rate, cfg.Burst, max(now, l.free))
+	aqm := l.cfg.AQM
+	if cfg.Trace != l.cfg.Trace {
+		l.began = now
 	}
-	l.setQueue(now)
+	l.cfg, l.chain, l.drop = cfg, chain{c}, drop
+	l.rate = l.schedule(now)
+	rate := float64(cfg.Rate)
+	if cfg.Trace != nil && cfg.Trace.rated {
+		rate = cfg.Trace.mean()
+	}
+	l.limit = newLimit(cfg.Impairment, rate, cfg.MTU)
+	l.setQueue(now, aqm)
 	i := cfg.Impairment
+	l.plain = i.IsZero() && l.record == nil
 	i.Delay, i.Slot.Min, i.Slot.Max = 0, 0, 0
-	l.perFrame = !i.IsZero()
-	l.plain = cfg.Impairment.IsZero()
+	l.perFrame = !i.IsZero() || l.record != nil
 	return nil
+}
+
+// schedule returns how fast frames pass from now on, nil for at once.
+func (l *Lane) schedule(now int64) schedule {
+	t := l.cfg.Trace
+	switch {
+	case t != nil && t.chances != nil:
+		return &chances{trace: t, start: l.began, left: opportunity}
+	case t != nil && t.rated:
+		return &traced{trace: t, start: l.began, rate: float64(l.cfg.Rate)}
+	case l.cfg.Rate != 0:
+		r := newConstant(l.cfg.Rate, l.cfg.Burst)
+		if r.done = now - r.burst; l.serving { // as after a pause, or not
+			r.done = l.free
+		}
+		return r
+	}
+	return nil
+}
+
+// row returns what a trace says at t, or nil.
+func (l *Lane) row(t int64) *row {
+	if l.cfg.Trace == nil {
+		return nil
+	}
+	r, _, _ := l.cfg.Trace.at(t - l.began)
+	return r
+}
+
+// bps returns the rate at t in bits a second, 0 for no bound.
+func (l *Lane) bps(t int64) float64 {
+	if r := l.row(t); r != nil && !math.IsNaN(r.rate) {
+		return r.rate
+	}
+	if l.cfg.Trace != nil && l.cfg.Trace.chances != nil {
+		return l.cfg.Trace.mean()
+	}
+	return float64(l.cfg.Rate)
 }
 
 // Plain reports whether frames pass at once as they are: nothing is done to them, and none
 // is on its way. Pass counts them then.
 func (l *Lane) Plain() bool {
-	return l.plain && l.ordered.n == 0 && len(l.pile) == 0 && !l.serving
+	return l.plain && l.c.InFlight == 0 && !l.serving
 }
 
 // Pass counts a buffer that has passed without the lane's doing. It reports whether it may.
@@ -127,14 +184,16 @@ func (l *Lane) Pass(b *Buffer) bool {
 }
 
 // Passed counts what has become of a buffer that Pass let through.
-func (l *Lane) Passed(b *Buffer, fate Fate) { l.tally(fate, b.count, b.Bytes()) }
+func (l *Lane) Passed(b *Buffer, fate record.Fate) { l.tally(fate, b.count, b.Bytes()) }
 
 // Arrive takes the frames of a buffer from the pool's Scratch.
 func (l *Lane) Arrive(now int64, b *Buffer) {
 	l.serve(now)
 	if l.oversized(b) {
-		l.number += uint64(b.count)
-		l.c.Oversized += uint64(b.count)
+		for i := range b.count {
+			l.number++
+			l.end(&entry{number: l.number, arrival: now, bytes: b.size(i, 1), count: 1}, record.Oversized, 0)
+		}
 		return
 	}
 	h := holder{l: l, buf: b}
@@ -155,12 +214,16 @@ func (l *Lane) Arrive(now int64, b *Buffer) {
 func (l *Lane) arrive(h *holder, e entry) {
 	n := e.number
 	if l.dropped(n) || l.cfg.Filter != nil && l.filtered(h.buf, &e) {
-		l.tally(Filtered, 1, e.bytes)
+		l.end(&e, record.Filtered, 0)
 		return
 	}
 	l.bad = l.chain.step(l.streams[effectChain], n, l.bad)
-	if l.chain.lost(l.streams[effectLoss], n, l.bad) {
-		l.tally(Lost, 1, e.bytes)
+	lost := l.chain.lost(l.streams[effectLoss], n, l.bad)
+	if r := l.row(e.arrival); r != nil && !math.IsNaN(r.loss) {
+		lost = l.streams[effectLoss].chance(n, r.loss)
+	}
+	if lost {
+		l.end(&e, record.Lost, 0)
 		return
 	}
 	twice := l.streams[effectDuplicate].chance(n, l.cfg.Duplicate.Probability())
@@ -214,6 +277,7 @@ func (l *Lane) corrupt(h *holder, e entry) {
 		return
 	}
 	l.c.Corrupted++
+	e.corrupt = true
 	l.assemble(h.buf, &e)
 	l.temp.complete()
 	bits := uint64(len(l.temp.data)-VirtioLen) * 8
@@ -231,6 +295,9 @@ func (l *Lane) corrupt(h *holder, e entry) {
 func (l *Lane) delay(t int64, e entry) {
 	n := e.draw()
 	d := int64(l.cfg.Delay)
+	if r := l.row(t); r != nil && !math.IsNaN(r.delay) {
+		d = int64(r.delay)
+	}
 	if l.cfg.Jitter != 0 {
 		d += int64(l.streams[effectJitter].deviate(n, l.cfg.Distribution) * float64(l.cfg.Jitter))
 		d = max(d, 0)
@@ -255,7 +322,7 @@ func (l *Lane) delay(t int64, e entry) {
 		return
 	}
 	l.latest = e.due
-	if n := l.ordered.n; n > 0 {
+	if n := l.ordered.n; n > 0 && l.record == nil {
 		last := l.ordered.at(n - 1)
 		if last.due == e.due && e.follows(last.buf, int(last.first)+int(last.count), last.marked) && last.arrival == e.arrival && !last.copy && !e.copy {
 			last.count += e.count
@@ -270,17 +337,21 @@ func (l *Lane) delay(t int64, e entry) {
 // Next returns when Depart is to be called next, or Never.
 func (l *Lane) Next() int64 {
 	next := int64(Never)
+	if p := l.head(); p != nil {
+		next = p.due
+	}
 	if l.serving {
-		next = l.free
-		if l.cfg.Jitter == 0 && l.cfg.Reorder == 0 {
-			next += int64(l.cfg.Delay)
+		passed := l.free
+		if l.cfg.Jitter == 0 && l.cfg.Reorder == 0 && l.cfg.Trace == nil && passed != Never {
+			passed += int64(l.cfg.Delay)
 		}
+		next = min(next, passed)
 	}
-	if l.ordered.n > 0 {
-		next = min(next, l.ordered.at(0).due)
+	if l.cfg.Slot.Max > 0 {
+		next = max(next, l.slots.at) // a burst comes, not sooner
 	}
-	if len(l.pile) > 0 {
-		next = min(next, l.pile[0].due)
+	if l.slotted.n > 0 {
+		next = min(next, l.slotted.at(0).due)
 	}
 	return next
 }
@@ -288,8 +359,15 @@ func (l *Lane) Next() int64 {
 // Depart returns frames that leave by now. Done must be called for each run.
 func (l *Lane) Depart(now int64) (r Run, ok bool) {
 	l.serve(now)
+	l.leaving = l.leaving[:0]
 	for {
+		for p := l.head(); p != nil && p.due <= now && (l.cfg.Slot.Max > 0 || l.slotted.n > 0); p = l.head() {
+			l.slot(l.next())
+		}
 		p := l.head()
+		if l.slotted.n > 0 {
+			p = l.slotted.at(0)
+		}
 		if p == nil || p.due > now || ok && !p.follows(r.buf, r.first+r.count, r.marked) {
 			return r, ok
 		}
@@ -298,32 +376,48 @@ func (l *Lane) Depart(now int64) (r Run, ok bool) {
 			ok = true
 		}
 		var e entry
-		if len(l.pile) > 0 && p == &l.pile[0] {
-			e = l.pile.pop()
+		if l.slotted.n > 0 {
+			e = l.slotted.pop()
 		} else {
-			e = l.ordered.pop()
+			e = l.next()
 		}
 		r.count += int(e.count)
 		r.bytes += e.bytes
 		r.entries++
+		if l.record != nil {
+			l.leaving = append(l.leaving, e)
+		}
 	}
 }
 
 // head returns the entry on its way that is due first.
 func (l *Lane) head() *entry {
-	var p *entry
+	if len(l.pile) > 0 && (l.ordered.n == 0 || l.pile[0].due < l.ordered.at(0).due) {
+		return &l.pile[0]
+	}
 	if l.ordered.n > 0 {
-		p = l.ordered.at(0)
+		return l.ordered.at(0)
 	}
-	if len(l.pile) > 0 && (p == nil || l.pile[0].due < p.due) {
-		p = &l.pile[0]
-	}
-	return p
+	return nil
 }
 
-// Done says what has become of a run.
-func (l *Lane) Done(r *Run, fate Fate) {
-	l.tally(fate, r.count, r.bytes)
+// next takes what head returns.
+func (l *Lane) next() entry {
+	if len(l.pile) > 0 && l.head() == &l.pile[0] {
+		return l.pile.pop()
+	}
+	return l.ordered.pop()
+}
+
+// Done says what has become of a run, at now.
+func (l *Lane) Done(r *Run, fate record.Fate, now int64) {
+	if l.record == nil {
+		l.tally(fate, r.count, r.bytes)
+	}
+	for i := range l.leaving {
+		l.end(&l.leaving[i], fate, now)
+	}
+	l.leaving = l.leaving[:0]
 	l.c.InFlight -= uint64(r.count)
 	for range r.entries {
 		l.release(r.buf)
@@ -352,28 +446,21 @@ func (l *Lane) release(b *Buffer) {
 func (l *Lane) Counters(now int64) link.Counters {
 	l.serve(now)
 	c := l.c
-	if l.queue != nil {
-		packets, bytes := l.queue.size()
-		c.Queued, c.QueuedBytes = uint64(packets), uint64(bytes)
-	}
-	if l.serving {
-		c.Queued++
-		c.QueuedBytes += uint64(l.service.bytes)
-	}
+	packets, bytes := l.waiting()
+	c.Queued, c.QueuedBytes = uint64(packets), uint64(bytes)
 	return c
 }
 
 // Close lets go of all frames.
 func (l *Lane) Close() {
-	for l.serving {
-		l.serve(l.free)
-	}
+	l.rate = nil
+	l.setQueue(0, l.cfg.AQM)
 	for {
 		r, ok := l.Depart(Never)
 		if !ok {
 			return
 		}
-		l.Done(&r, Down)
+		l.Done(&r, record.Down, Never)
 	}
 }
 
@@ -388,7 +475,7 @@ type holder struct {
 func (h *holder) add(e entry) {
 	if h.kept == nil {
 		if h.kept = h.l.pool.keep(h.buf, h.l.held); h.kept == nil {
-			h.l.tally(NoMemory, int(e.count), e.bytes)
+			h.l.end(&e, record.NoMemory, 0)
 			return
 		}
 		h.l.held += int64(cap(h.kept.data))

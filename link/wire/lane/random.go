@@ -1,8 +1,7 @@
 package lane
 
 import (
-	"math"
-
+	"weft/link"
 	"weft/topo"
 )
 
@@ -36,28 +35,5 @@ func (s stream) open(n uint64) float64 { return (float64(s.at(n)>>12) + 0.5) * 0
 // chance reports whether the n-th event of probability p happens.
 func (s stream) chance(n uint64, p float64) bool { return s.unit(n) < p }
 
-// deviate returns the n-th deviation of a distribution: uniform in [-1, 1), the others with
-// the shape of tc-netem(8)'s tables.
-func (s stream) deviate(n uint64, d topo.Distribution) float64 {
-	switch u := s.open(n); d {
-	case topo.Normal:
-		return normal(u)
-	case topo.Pareto:
-		return pareto(u)
-	case topo.ParetoNormal:
-		return normal(u)/4 + pareto(u)*3/4
-	default:
-		return 2*u - 1
-	}
-}
-
-func normal(u float64) float64 { return math.Sqrt2 * math.Erfinv(2*u-1) }
-
-// maxDeviation is that of tables of 16 bits with 8192 for 1.
-const maxDeviation = 32767.0 / 8192
-
-// pareto is what fills iproute2's pareto.dist: exponent 3, mean taken away, scaled by 4/3.
-// u grows with the deviation.
-func pareto(u float64) float64 {
-	return min((math.Pow(1-u, -1.0/3)-1.5)*4/3, maxDeviation)
-}
+// deviate returns the n-th deviation of a distribution, in units of the jitter.
+func (s stream) deviate(n uint64, d topo.Distribution) float64 { return link.Deviation(d, s.open(n)) }

@@ -1,0 +1,110 @@
+// Command link measures how exactly and how fast wires carry frames, beside a bare veth pair, and
+// prints a table with the aims. It needs root, and a quiet machine:
+//
+//	go run ./bench/link [-only delay,rate,loss,tcp,pps,idle,seed,bdp] [-t 3s] [-n 3]
+//
+//	go run ./bench/link accuracy [netem,wire [PART OF A ROW]]
+//
+// The second form compares drivers, where the kernel has netem, in a network namespace of its own.
+// It exits with 1 if an aim was missed. Loads run in processes of their own; the wires' engine is
+// in this one.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench/link:", err)
+		os.Exit(1)
+	}
+}
+
+// A bench measures with runs of a length.
+type bench struct {
+	length time.Duration
+	runs   int
+	missed int
+}
+
+func run(ctx context.Context, args []string) error {
+	if len(args) > 1 && args[0] == loadCommand { // started by this program
+		return runLoad(args[1:])
+	}
+	if len(args) > 0 && args[0] == "accuracy" {
+		args = append(args[1:len(args):len(args)], "netem,wire", "")[:2]
+		if args[1] == "netem,wire" {
+			args[1] = ""
+		}
+		return accuracy(ctx, os.Stdout, strings.Split(args[0], ","), args[1])
+	}
+	var b bench
+	flags := flag.NewFlagSet("bench/link", flag.ExitOnError)
+	only := flags.String("only", "", "what to measure, separated by commas (default all)")
+	flags.DurationVar(&b.length, "t", 3*time.Second, "length of a run")
+	flags.IntVar(&b.runs, "n", 3, "runs of each contender; their median counts")
+	flags.Parse(args)
+	if os.Geteuid() != 0 {
+		return errors.New("this needs root")
+	}
+	all := []struct {
+		name    string
+		measure func(context.Context) error
+	}{
+		{"delay", b.delay}, {"rate", b.rate}, {"loss", b.loss}, {"tcp", b.tcp},
+		{"pps", b.pps}, {"idle", b.idle}, {"seed", b.seed}, {"bdp", b.bdp},
+	}
+	var chosen []string
+	if *only != "" {
+		chosen = strings.Split(*only, ",")
+	}
+	for _, name := range chosen {
+		if !slices.ContainsFunc(all, func(a struct {
+			name    string
+			measure func(context.Context) error
+		}) bool {
+			return a.name == name
+		}) {
+			return fmt.Errorf("nothing is called %q", name)
+		}
+	}
+	fmt.Printf("%-34s %-34s %-22s %s\n", "what", "measured", "aim", "")
+	for _, a := range all {
+		if len(chosen) > 0 && !slices.Contains(chosen, a.name) {
+			continue
+		}
+		if err := errors.Join(a.measure(ctx), ctx.Err()); err != nil {
+			return fmt.Errorf("%s: %w", a.name, err)
+		}
+	}
+	if b.missed > 0 {
+		return fmt.Errorf("%d aims were missed", b.missed)
+	}
+	return nil
+}
+
+// row prints a line of the table.
+func (b *bench) row(what, measured, aim string, met bool) {
+	verdict := "met"
+	if !met {
+		verdict = "MISSED"
+		b.missed++
+	}
+	fmt.Printf("%-34s %-34s %-22s %s\n", what, measured, aim, verdict)
+}
+
+func median(list []float64) float64 {
+	slices.Sort(list)
+	return list[len(list)/2]
+}

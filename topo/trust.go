@@ -1,0 +1,30 @@
+package topo
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+)
+
+// NeedsTrust says, a line for each, what of a network's description reaches past the network
+// and its nodes: it is what a stranger's file must not do without being asked.
+func (p *Plan) NeedsTrust() []error {
+	var errs []error
+	for _, c := range p.Controllers {
+		switch c.Kind {
+		case ControllerCommand, ControllerRyu, ControllerOSKen:
+			errs = append(errs, fmt.Errorf("controller %s runs a command outside of the network: %s %s; if you trust the file, write --allow",
+				c.Name, c.Kind, strings.Join(strings.Fields(c.Command), " ")))
+		}
+	}
+	seen := map[string]bool{}
+	for _, l := range p.Links {
+		if l.Record == "" || filepath.IsLocal(l.Record) || seen[l.Record] {
+			continue
+		}
+		seen[l.Record] = true
+		errs = append(errs, fmt.Errorf("link %s-%s writes a record to %s, which is not below this directory; write a name alone, or --allow if you trust the file",
+			l.A.Node, l.B.Node, l.Record))
+	}
+	return errs
+}
