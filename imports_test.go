@@ -45,6 +45,7 @@ func arrows() map[string][]string {
 		"conversation":     {"control", "control/openflow", "topo", "internal/"},
 		"capture":          {"control", "internal/"},
 		"topo":             nil,
+		"dpdkhost":         {"topo"},
 		"dpdkhost/shm":     nil,
 		"dpdkhost/nf":      {"dpdkhost/shm"},
 		"dpdkhost/manager": {"dpdkhost/shm", "dpdkhost/nf"},

@@ -104,6 +104,8 @@ type Switch struct {
 	// Controllers names the controllers of this switch; nil means all, an empty
 	// slice none.
 	Controllers []string `json:"controllers,omitzero"`
+	// DPDK describes a switch of driver dpdk.
+	DPDK *DPDK `json:"dpdk,omitempty"`
 	// ListenPort is a TCP port of the user's 127.0.0.1 at which the switch also
 	// accepts OpenFlow connections (ovs-ofctl); 0 for none.
 	ListenPort int `json:"listenPort,omitempty"`
