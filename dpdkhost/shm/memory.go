@@ -1,6 +1,8 @@
 // Package shm is the memory that a network function (NF) shares with its manager: frames in
 // one file in memory, and rings of descriptors, each with one producer and one consumer. It
-// has no policy. It imports nothing of weft's.
+// has no policy. It imports nothing of weft's, and only its file make.go, which NFs do without,
+// anything but the standard library: "weft nf new" writes the rest into modules of users, who
+// may have no network.
 //
 //	manager ──descriptors──► receive ring ──► NF ──► transmit ring ──► manager
 //	    └────────────── frames (2 KiB each, never copied) ──────────────┘
@@ -9,9 +11,8 @@ package shm
 import (
 	"fmt"
 	"os"
+	"syscall"
 	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
 // FrameSize is the room of a frame in bytes, headroom included. LargeSize is that of the few
@@ -33,66 +34,21 @@ type Memory struct {
 	large uint32
 }
 
-// NewMemory makes memory for a number of frames and of large frames. It lies on huge pages
-// where the machine has enough of them free: a quarter faster. Its size is sealed: who gets
-// the file cannot cut it off under others (memfd_create(2)).
-func NewMemory(frames, large int) (*Memory, error) {
-	if frames <= 0 || frames > maxFrames || large < 0 || large > maxFrames {
-		return nil, fmt.Errorf("packet memory of %d and %d frames: at most %d", frames, large, maxFrames)
-	}
-	size := frames*FrameSize + large*LargeSize
-	f, data, err := anonymous("weft-frames", size, unix.MFD_HUGETLB)
-	if err != nil {
-		f, data, err = anonymous("weft-frames", size, 0)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("packet memory of %d frames: %w", frames, err)
-	}
-	return &Memory{file: f, data: data, small: uint32(frames), large: uint32(large)}, nil
-}
-
 const maxFrames = 1 << 22
-
-const hugePage = 2 << 20
-
-// anonymous makes a sealed file in memory and maps it.
-func anonymous(name string, size int, flags int) (*os.File, []byte, error) {
-	if flags&unix.MFD_HUGETLB != 0 {
-		size = (size + hugePage - 1) &^ (hugePage - 1)
-	}
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|flags)
-	if err != nil {
-		return nil, nil, err
-	}
-	f := os.NewFile(uintptr(fd), name)
-	if err := unix.Ftruncate(fd, int64(size)); err != nil {
-		f.Close()
-		return nil, nil, err
-	}
-	data, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
-	if err == nil {
-		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL)
-	}
-	if err != nil {
-		f.Close()
-		return nil, nil, err
-	}
-	return f, data, nil
-}
 
 // OpenMemory maps the memory of another process, which says how many frames it has, to read
 // and, unless readOnly, to write.
 func OpenMemory(f *os.File, frames, large int, readOnly bool) (*Memory, error) {
-	prot := unix.PROT_READ | unix.PROT_WRITE
+	prot := syscall.PROT_READ | syscall.PROT_WRITE
 	if readOnly {
-		prot = unix.PROT_READ
+		prot = syscall.PROT_READ
 	}
 	data, err := mapFile(f, prot)
 	if err != nil {
 		return nil, fmt.Errorf("packet memory: %w", err)
 	}
 	if frames < 0 || large < 0 || frames > maxFrames || large > maxFrames || frames*FrameSize+large*LargeSize > len(data) {
-		unix.Munmap(data)
+		syscall.Munmap(data)
 		return nil, fmt.Errorf("packet memory: %d bytes are too few for %d and %d frames", len(data), frames, large)
 	}
 	return &Memory{file: f, data: data, small: uint32(frames), large: uint32(large)}, nil
@@ -103,11 +59,13 @@ func mapFile(f *os.File, prot int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	seals, err := unix.FcntlInt(f.Fd(), unix.F_GET_SEALS, 0)
-	if err != nil || seals&unix.F_SEAL_SHRINK == 0 {
+	// fcntl(2) on seals and memfd_create(2) are younger than package syscall.
+	const getSeals, sealShrink = 1034, 2
+	seals, _, errno := syscall.Syscall(syscall.SYS_FCNTL, f.Fd(), getSeals, 0)
+	if errno != 0 || seals&sealShrink == 0 {
 		return nil, fmt.Errorf("%s is not sealed: whoever made it could cut it off", f.Name())
 	}
-	return unix.Mmap(int(f.Fd()), 0, int(info.Size()), prot, unix.MAP_SHARED|unix.MAP_POPULATE)
+	return syscall.Mmap(int(f.Fd()), 0, int(info.Size()), prot, syscall.MAP_SHARED|syscall.MAP_POPULATE)
 }
 
 // File returns the memory's file, to hand to another process.
@@ -155,7 +113,7 @@ func (m *Memory) Valid(d *Desc) bool {
 
 // Close unmaps the memory and closes its file.
 func (m *Memory) Close() error {
-	err := unix.Munmap(m.data)
+	err := syscall.Munmap(m.data)
 	m.data = nil
 	if cerr := m.file.Close(); err == nil {
 		err = cerr

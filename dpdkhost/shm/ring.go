@@ -5,9 +5,8 @@ import (
 	"fmt"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
 // A Ring carries descriptors from one producer to one consumer, which may be in different
@@ -121,18 +120,18 @@ func (r *Ring) Wait(timeout int64) {
 
 func futexWake(word *atomic.Uint32) {
 	const futexWake = 1 // not private: the other side is another process
-	unix.RawSyscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWake, 1, 0, 0, 0)
+	syscall.RawSyscall6(syscall.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWake, 1, 0, 0, 0)
 }
 
 // futexWait blocks the thread, and gives its processor to other goroutines.
 func futexWait(word *atomic.Uint32, is uint32, timeout int64) {
 	const futexWait = 0
-	var ts *unix.Timespec
+	var ts *syscall.Timespec
 	if timeout >= 0 {
-		t := unix.NsecToTimespec(timeout)
+		t := syscall.NsecToTimespec(timeout)
 		ts = &t
 	}
-	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWait, uintptr(is), uintptr(unsafe.Pointer(ts)), 0, 0)
+	syscall.Syscall6(syscall.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWait, uintptr(is), uintptr(unsafe.Pointer(ts)), 0, 0)
 }
 
 // A Pair is the two rings of an NF, in one file.
@@ -143,24 +142,9 @@ type Pair struct {
 	Receive, Transmit *Ring
 }
 
-// maxSlots bounds a ring.
-const maxSlots = 1 << 20
-
-// NewPair makes the rings of an NF, each with so many slots, a power of two.
-func NewPair(slots int) (*Pair, error) {
-	if slots < 2 || slots > maxSlots || slots&(slots-1) != 0 {
-		return nil, fmt.Errorf("a ring of %d slots: write a power of two from 2 to %d", slots, maxSlots)
-	}
-	f, data, err := anonymous("weft-rings", 2*ringBytes(slots), 0)
-	if err != nil {
-		return nil, fmt.Errorf("rings: %w", err)
-	}
-	return pairOf(f, data), nil
-}
-
 // OpenPair maps the rings that the manager made.
 func OpenPair(f *os.File) (*Pair, error) {
-	data, err := mapFile(f, unix.PROT_READ|unix.PROT_WRITE)
+	data, err := mapFile(f, syscall.PROT_READ|syscall.PROT_WRITE)
 	if err != nil {
 		return nil, fmt.Errorf("rings: %w", err)
 	}
@@ -178,7 +162,7 @@ func (p *Pair) File() *os.File { return p.file }
 
 // Close unmaps the rings and closes their file.
 func (p *Pair) Close() error {
-	err := unix.Munmap(p.data)
+	err := syscall.Munmap(p.data)
 	if cerr := p.file.Close(); err == nil {
 		err = cerr
 	}
@@ -193,22 +177,9 @@ type Bell struct {
 	word        *atomic.Uint32
 }
 
-// NewBell makes a bell.
-func NewBell() (*Bell, error) {
-	f, data, err := anonymous("weft-bell", unix.Getpagesize(), 0)
-	if err != nil {
-		return nil, fmt.Errorf("doorbell: %w", err)
-	}
-	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
-		return nil, fmt.Errorf("doorbell: %w", err)
-	}
-	return &Bell{f, os.NewFile(uintptr(fd), "weft-bell"), data, (*atomic.Uint32)(unsafe.Pointer(&data[0]))}, nil
-}
-
 // OpenBell maps a bell of another process.
 func OpenBell(word, event *os.File) (*Bell, error) {
-	data, err := mapFile(word, unix.PROT_READ|unix.PROT_WRITE)
+	data, err := mapFile(word, syscall.PROT_READ|syscall.PROT_WRITE)
 	if err != nil {
 		return nil, fmt.Errorf("doorbell: %w", err)
 	}
@@ -222,7 +193,7 @@ func (b *Bell) Files() (word, event *os.File) { return b.file, b.event }
 func (b *Bell) Ring() {
 	if b.word.Load() != 0 && b.word.Swap(0) != 0 {
 		one := [8]byte{1}
-		unix.RawSyscall(unix.SYS_WRITE, b.event.Fd(), uintptr(unsafe.Pointer(&one)), 8)
+		syscall.RawSyscall(syscall.SYS_WRITE, b.event.Fd(), uintptr(unsafe.Pointer(&one)), 8)
 	}
 }
 
@@ -234,10 +205,10 @@ func (b *Bell) Sleep() { b.word.Store(1) }
 func (b *Bell) Awake() {
 	b.word.Store(0)
 	var count [8]byte
-	unix.Read(int(b.event.Fd()), count[:])
+	syscall.Read(int(b.event.Fd()), count[:])
 }
 
 // Close unmaps the bell and closes its files.
 func (b *Bell) Close() error {
-	return errors.Join(unix.Munmap(b.data), b.file.Close(), b.event.Close())
+	return errors.Join(syscall.Munmap(b.data), b.file.Close(), b.event.Close())
 }

@@ -1,0 +1,85 @@
+package shm
+
+import (
+	"fmt"
+	"os"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// What the manager makes; NFs open it.
+
+// NewMemory makes memory for a number of frames and of large frames. It lies on huge pages
+// where the machine has enough of them free: a quarter faster. Its size is sealed: who gets
+// the file cannot cut it off under others (memfd_create(2)).
+func NewMemory(frames, large int) (*Memory, error) {
+	if frames <= 0 || frames > maxFrames || large < 0 || large > maxFrames {
+		return nil, fmt.Errorf("packet memory of %d and %d frames: at most %d", frames, large, maxFrames)
+	}
+	size := frames*FrameSize + large*LargeSize
+	f, data, err := anonymous("weft-frames", size, unix.MFD_HUGETLB)
+	if err != nil {
+		f, data, err = anonymous("weft-frames", size, 0)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("packet memory of %d frames: %w", frames, err)
+	}
+	return &Memory{file: f, data: data, small: uint32(frames), large: uint32(large)}, nil
+}
+
+const hugePage = 2 << 20
+
+// anonymous makes a sealed file in memory and maps it.
+func anonymous(name string, size int, flags int) (*os.File, []byte, error) {
+	if flags&unix.MFD_HUGETLB != 0 {
+		size = (size + hugePage - 1) &^ (hugePage - 1)
+	}
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|flags)
+	if err != nil {
+		return nil, nil, err
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if err := unix.Ftruncate(fd, int64(size)); err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	data, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
+	if err == nil {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL)
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, data, nil
+}
+
+// maxSlots bounds a ring.
+const maxSlots = 1 << 20
+
+// NewPair makes the rings of an NF, each with so many slots, a power of two.
+func NewPair(slots int) (*Pair, error) {
+	if slots < 2 || slots > maxSlots || slots&(slots-1) != 0 {
+		return nil, fmt.Errorf("a ring of %d slots: write a power of two from 2 to %d", slots, maxSlots)
+	}
+	f, data, err := anonymous("weft-rings", 2*ringBytes(slots), 0)
+	if err != nil {
+		return nil, fmt.Errorf("rings: %w", err)
+	}
+	return pairOf(f, data), nil
+}
+
+// NewBell makes a bell.
+func NewBell() (*Bell, error) {
+	f, data, err := anonymous("weft-bell", unix.Getpagesize(), 0)
+	if err != nil {
+		return nil, fmt.Errorf("doorbell: %w", err)
+	}
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("doorbell: %w", err)
+	}
+	return &Bell{f, os.NewFile(uintptr(fd), "weft-bell"), data, (*atomic.Uint32)(unsafe.Pointer(&data[0]))}, nil
+}
