@@ -48,10 +48,13 @@ func arrows() map[string][]string {
 		"dpdkhost":         {"topo"},
 		"dpdkhost/shm":     nil,
 		"dpdkhost/nf":      {"dpdkhost/shm"},
-		"dpdkhost/manager": {"dpdkhost/shm", "dpdkhost/nf"},
-		"dpdkhost/nic":     nil,
-		"topo/netfile":     {"topo"},
-		"topologies":       nil,
+		// What comes with weft.
+		"dpdkhost/nf/builtin": {"dpdkhost/nf", "topo"},
+		"dpdkhost/nf/nftest":  {"dpdkhost/nf", "dpdkhost/shm"},
+		"dpdkhost/manager":    {"dpdkhost/shm", "dpdkhost/nf"},
+		"dpdkhost/nic":        nil,
+		"topo/netfile":        {"topo"},
+		"topologies":          nil,
 		// A tool of the tests.
 		"internal/vm/cmd/vm": {"internal/vm"},
 		// Outsiders use the program, not its packages.

@@ -88,9 +88,12 @@ func (p *Packet) Resize(front, back int) bool {
 // struct virtio_net_hdr (linux/virtio_net.h), in the machine's byte order. The 12 bytes of
 // virtio 1.0 begin with the same 10.
 const (
-	vnetFlags = 0 // uint8
-	vnetStart = 6 // uint16: the checksum is over everything from here on
-	vnetLen   = 12
+	vnetFlags   = 0 // uint8
+	vnetGSO     = 1 // uint8: how it is to be cut, 0 for not
+	vnetSegment = 4 // uint16: payload of a segment
+	vnetStart   = 6 // uint16: the checksum is over everything from here on
+	vnetOffset  = 8 // uint16: and stands here, from vnetStart
+	vnetLen     = 12
 
 	vnetNeedsChecksum = 1
 )
