@@ -36,7 +36,7 @@ func arrows() map[string][]string {
 		"link/wire":      {"link", "link/record", "link/wire/lane", "topo", "internal/"},
 		"link/netem":     {"link", "topo", "internal/"},
 		"link/linktest":  {"link", "topo", "internal/"},
-		"link/wire/lane": {"link", "link/record", "topo"},
+		"link/wire/lane": {"link", "link/record", "topo", "internal/vnet"},
 		"link/record":    {"internal/"},
 		"link/parquet":   {"link/record"},
 		"control":        bottom,
@@ -57,6 +57,7 @@ func arrows() map[string][]string {
 		"topologies":          nil,
 		// A tool of the tests.
 		"internal/vm/cmd/vm": {"internal/vm"},
+		"internal/device":    {"internal/vnet"},
 		// Outsiders use the program, not its packages.
 		"bench":         nil,
 		"bench/capture": nil,

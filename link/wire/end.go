@@ -4,14 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"weft/internal/device"
 	"weft/internal/ns"
+	"weft/internal/vnet"
 	"weft/link"
 )
 
@@ -38,7 +39,7 @@ type end struct {
 // and a packet socket is on the other side, backstage.
 func (e *Engine) newEnd(at link.End, mtu int) (*end, error) {
 	tap, err := e.newTAP(at, mtu)
-	if err == nil || !errors.Is(err, errNoTAP) {
+	if err == nil || !errors.Is(err, device.ErrNoTAP) {
 		return tap, err
 	}
 	veth, vethErr := e.newVeth(at, mtu)
@@ -181,13 +182,13 @@ func (e *Engine) newVeth(at link.End, mtu int) (*end, error) {
 		return err
 	}}
 	err = place.Do(func() error {
-		if err := link.KeepFeatures(at.Device, understood); err != nil {
+		if err := link.KeepFeatures(at.Device, vnet.Expressible); err != nil {
 			return err
 		}
 		if at.Net != nil {
 			return nil
 		}
-		return takeUp(at.Device)
+		return device.Up(at.Device)
 	})
 	if err == nil {
 		err = b.net.Do(func() error { return w.open(name) })
@@ -198,87 +199,15 @@ func (e *Engine) newVeth(at link.End, mtu int) (*end, error) {
 	return w, nil
 }
 
-// understood are the features of a device that sends, for its kernel to leave to the device,
-// only what a virtio header can say: no VLAN tags beside the frame, no tunnels' segments.
-func understood(feature string) bool {
-	switch feature {
-	case "tx-scatter-gather", "tx-scatter-gather-fraglist", "tx-checksum-ip-generic",
-		"tx-tcp-segmentation", "tx-tcp6-segmentation", "tx-tcp-ecn-segmentation", "tx-udp-segmentation",
-		"tx-generic-segmentation":
-		return true
-	}
-	return !strings.HasPrefix(feature, "tx-")
-}
-
 // socketRoom is how many bytes of memory frames may take that wait for the engine, at one end.
 const socketRoom = 16 << 20
 
 // open opens the socket on a device of the calling thread's namespace.
-func (w *end) open(device string) error {
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("packet socket: %w", err)
-	}
-	w.fd = fd
-	for _, o := range []struct {
-		level, name, value int
-	}{
-		{unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1},
-		{unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1},
-		{unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1},
-		{unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketRoom},
-		{unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, socketRoom},
-	} {
-		err := unix.SetsockoptInt(fd, o.level, o.name, o.value)
-		if err == unix.EPERM && o.level == unix.SOL_SOCKET {
-			// Before Linux 5.16 only the first user namespace might; there is as much as
-			// net.core.rmem_max says.
-			err = unix.SetsockoptInt(fd, o.level, map[int]int{unix.SO_RCVBUFFORCE: unix.SO_RCVBUF, unix.SO_SNDBUFFORCE: unix.SO_SNDBUF}[o.name], o.value)
-		}
-		if err != nil {
-			return fmt.Errorf("packet socket, option %d: %w", o.name, err)
-		}
-	}
-	index, err := interfaceIndex(device)
+func (w *end) open(name string) error {
+	fd, err := device.OpenSocket(socketRoom)
 	if err != nil {
 		return err
 	}
-	all := uint16(unix.ETH_P_ALL)
-	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all<<8 | all>>8, Ifindex: index}); err != nil {
-		return fmt.Errorf("packet socket: %w", err)
-	}
-	return nil
-}
-
-// request makes a request about a device of the calling thread's namespace.
-func request(device string, what uint, change func(*unix.Ifreq)) (*unix.Ifreq, error) {
-	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(s)
-	r, err := unix.NewIfreq(device)
-	if err != nil {
-		return nil, err
-	}
-	if change != nil {
-		change(r)
-	}
-	return r, unix.IoctlIfreq(s, what, r)
-}
-
-func interfaceIndex(device string) (int, error) {
-	r, err := request(device, unix.SIOCGIFINDEX, nil)
-	if err != nil {
-		return 0, fmt.Errorf("index of %s: %w", device, err)
-	}
-	return int(r.Uint32()), nil
-}
-
-// takeUp takes a device up.
-func takeUp(device string) error {
-	if _, err := request(device, unix.SIOCSIFFLAGS, func(r *unix.Ifreq) { r.SetUint16(unix.IFF_UP) }); err != nil {
-		return fmt.Errorf("%s up: %w", device, err)
-	}
-	return nil
+	w.fd = fd
+	return device.Bind(fd, name)
 }

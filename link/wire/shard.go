@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"weft/internal/device"
 	"weft/link/record"
 	"weft/link/wire/lane"
 )
@@ -201,7 +202,7 @@ func (s *shard) readWay(w *way) (more bool) {
 			break
 		}
 		more = true
-		if w.streak++; w.streak >= queueLength/2 {
+		if w.streak++; w.streak >= device.QueueLength/2 {
 			w.brimful = true
 		}
 		if !b.Fill(int(n)) {

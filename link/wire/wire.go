@@ -24,6 +24,7 @@ import (
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
+	"weft/internal/device"
 	"weft/internal/filter"
 	"weft/link"
 	"weft/link/record"
@@ -57,7 +58,7 @@ func NewEngine(log *slog.Logger) (*Engine, error) {
 	n := min(runtime.NumCPU(), maxShards)
 	// The threads are always ready to run: they need not wait for the others' turn.
 	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + n)
-	e := &Engine{wires: map[*wire]bool{}, load: make([]int, n), stop: make(chan struct{}), tun: tunDevice}
+	e := &Engine{wires: map[*wire]bool{}, load: make([]int, n), stop: make(chan struct{}), tun: device.TUN}
 	for range n {
 		s, err := newShard(log, budget)
 		if err != nil {

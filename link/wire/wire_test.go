@@ -17,6 +17,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"weft/internal/device"
 	"weft/link"
 	"weft/link/record"
 	"weft/topo"
@@ -26,7 +27,7 @@ import (
 func withBothEnds(t *testing.T, test func(t *testing.T, tun string)) {
 	t.Run("tap", func(t *testing.T) {
 		needTAP(t)
-		test(t, tunDevice)
+		test(t, device.TUN)
 	})
 	t.Run("veth", func(t *testing.T) { test(t, noTUN) })
 }
@@ -34,9 +35,9 @@ func withBothEnds(t *testing.T, test func(t *testing.T, tun string)) {
 const noTUN = "/nonexistent"
 
 func needTAP(t *testing.T) {
-	fd, err := unix.Open(tunDevice, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(device.TUN, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		t.Skipf("no TAP devices for this user: %s: %v", tunDevice, err)
+		t.Skipf("no TAP devices for this user: %s: %v", device.TUN, err)
 	}
 	unix.Close(fd)
 }
@@ -353,7 +354,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 // An end sees that the other one is down.
 func TestCarrier(t *testing.T) {
 	needTAP(t)
-	l := newLab(t, tunDevice, nil)
+	l := newLab(t, device.TUN, nil)
 	carrier := func() bool { _, c := l.state(t, 0); return c }
 	time.Sleep(carrierInterval + carrierInterval/2)
 	if !carrier() {
@@ -500,7 +501,7 @@ func TestErrors(t *testing.T) {
 
 // A file that is asked for as a trace, a filter and their effect.
 func TestTraceAndFilter(t *testing.T) {
-	l := newLab(t, tunDevice, nil, "drop_if=udp port 5000 and udp[8] = 7")
+	l := newLab(t, device.TUN, nil, "drop_if=udp port 5000 and udp[8] = 7")
 	socks := l.udp(t)
 	reach(t, socks)
 	for _, first := range []byte{7, 8, 7, 9} {
@@ -535,7 +536,7 @@ func (s stuck) Write(b []byte) (int, error) {
 func TestRecordStuck(t *testing.T) {
 	needTAP(t)
 	w := stuck(make(chan struct{}))
-	l := newLab(t, tunDevice, w, "record=file")
+	l := newLab(t, device.TUN, w, "record=file")
 	socks := l.udp(t)
 	reach(t, socks)
 	send(t, socks[1], recordRoom+10_000, 20)

@@ -1,9 +1,13 @@
 package lane
 
 import (
-	"encoding/binary"
 	"sync/atomic"
+
+	"weft/internal/vnet"
 )
+
+// ethernetLen is the length of an Ethernet header, bytes.
+const ethernetLen = 14
 
 // A Buffer holds what a device gave at once: a frame, or a super-frame (TSO, USO) that
 // stands for several frames. It begins with struct virtio_net_hdr (linux/virtio_net.h),
@@ -17,40 +21,11 @@ type Buffer struct {
 	// Of a super-frame: what each of its frames repeats, the virtio header included, and
 	// the payload of each frame but the last; bytes.
 	head, payload int
-	six           bool // IPv6
-	udp           bool
-	ip, transport int // offsets of headers, of a super-frame
+	super         vnet.Super
 }
 
 // VirtioLen is the length of struct virtio_net_hdr, bytes.
-const VirtioLen = 10
-
-// Fields of struct virtio_net_hdr.
-const (
-	virtioFlags      = 0
-	virtioType       = 1
-	virtioHead       = 2
-	virtioSegment    = 4
-	virtioSumStart   = 6
-	virtioSumOffset  = 8
-	virtioNeedsSum   = 1 // a flag
-	virtioTCP4       = 1 // types
-	virtioTCP6       = 4
-	virtioUDP        = 5
-	virtioWithCWR    = 0x80 // with a type: the first frame has the flag CWR
-	ethernetLen      = 14
-	vlanLen          = 4
-	tcpSequence      = 4
-	tcpFlags         = 13
-	tcpFIN, tcpPSH   = 1, 8
-	tcpCWR           = 0x80
-	udpLen           = 8
-	udpLength        = 4
-	ip4Length, ip4ID = 2, 4
-	ip4Sum           = 10
-	ip6Length        = 4
-	ip6Len           = 40
-)
+const VirtioLen = vnet.Len
 
 // Buffers come in a few sizes. The largest takes any frame.
 const classes = 4
@@ -82,49 +57,9 @@ func (b *Buffer) Data() []byte { return b.data }
 
 // divide finds the frames of a super-frame. One that it does not understand stays whole.
 func (b *Buffer) divide() {
-	d := b.data
-	kind := d[virtioType] &^ virtioWithCWR
-	segment := int(binary.NativeEndian.Uint16(d[virtioSegment:]))
-	if kind == 0 || segment == 0 || d[virtioFlags]&virtioNeedsSum == 0 {
-		return
+	if s := vnet.Understand(b.data[:VirtioLen], b.data[VirtioLen:]); s.Count > 0 {
+		b.super, b.count, b.head, b.payload = s, s.Count, VirtioLen+s.Head, s.Payload
 	}
-	ip := VirtioLen + ethernetLen
-	etherType := binary.BigEndian.Uint16(d[ip-2:])
-	for (etherType == 0x8100 || etherType == 0x88a8) && len(d) >= ip+vlanLen {
-		ip += vlanLen
-		etherType = binary.BigEndian.Uint16(d[ip-2:])
-	}
-	transport := VirtioLen + int(binary.NativeEndian.Uint16(d[virtioSumStart:]))
-	var shortest int
-	switch etherType {
-	case 0x0800:
-		shortest, b.six = 20, false
-	case 0x86dd:
-		shortest, b.six = ip6Len, true
-	default:
-		return
-	}
-	if transport < ip+shortest || len(d) < transport+20 {
-		return
-	}
-	head := transport
-	switch {
-	case kind == virtioUDP:
-		head, b.udp = transport+udpLen, true
-	case kind == virtioTCP4 && !b.six, kind == virtioTCP6 && b.six:
-		n := int(d[transport+12]>>4) * 4
-		if n < 20 {
-			return
-		}
-		head, b.udp = transport+n, false
-	default:
-		return
-	}
-	if len(d) <= head {
-		return
-	}
-	b.ip, b.transport, b.head, b.payload = ip, transport, head, segment
-	b.count = (len(d) - head + segment - 1) / segment
 }
 
 // size returns the size of count frames from the one numbered first, bytes.

@@ -1,6 +1,16 @@
 package lane
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"weft/internal/vnet"
+)
+
+// Offsets in IP headers, and the length of IPv6's.
+const (
+	ip4Sum = 10
+	ip6Len = 40
+)
 
 // A Run is frames of one buffer, in a row, that leave together.
 type Run struct {
@@ -28,56 +38,12 @@ func (r *Run) Parts(scratch []byte) (head, rest []byte) {
 	}
 	head, rest = append(scratch[:0], b.data[:b.head]...), b.data[from:to]
 	if r.count != b.count {
-		r.divide(head, len(rest))
+		b.super.Divide(head[:VirtioLen], head[VirtioLen:], r.first, r.count)
 	}
 	if r.marked {
 		mark(head)
 	}
 	return head, rest
-}
-
-// divide turns headers of a super-frame into those of a part of it with so much payload.
-func (r *Run) divide(head []byte, payload int) {
-	b := r.buf
-	if r.count == 1 {
-		head[virtioType] = 0
-		binary.NativeEndian.PutUint16(head[virtioSegment:], 0)
-	}
-	if r.first > 0 {
-		head[virtioType] &^= virtioWithCWR
-	}
-	binary.NativeEndian.PutUint16(head[virtioHead:], uint16(b.head-VirtioLen))
-	ip, transport := head[b.ip:], head[b.transport:]
-	ipHeaders := b.transport - b.ip
-	length := b.head - b.transport + payload
-	if b.six {
-		binary.BigEndian.PutUint16(ip[ip6Length:], uint16(ipHeaders-ip6Len+length))
-	} else {
-		binary.BigEndian.PutUint16(ip[ip4Length:], uint16(ipHeaders+length))
-		binary.BigEndian.PutUint16(ip[ip4ID:], binary.BigEndian.Uint16(ip[ip4ID:])+uint16(r.first))
-		binary.BigEndian.PutUint16(ip[ip4Sum:], 0)
-		binary.BigEndian.PutUint16(ip[ip4Sum:], ^fold(sum(ip[:ipHeaders])))
-	}
-	// The transport's checksum field has the sum of the pseudo-header, in which only the
-	// length changes.
-	whole := b.head - b.transport + len(b.data) - b.head
-	at := b.transport + int(binary.NativeEndian.Uint16(head[virtioSumOffset:]))
-	if at+2 <= len(head) {
-		s := uint64(binary.BigEndian.Uint16(head[at:])) + uint64(^uint16(whole)) + uint64(length)
-		binary.BigEndian.PutUint16(head[at:], fold(s))
-	}
-	if b.udp {
-		binary.BigEndian.PutUint16(transport[udpLength:], uint16(length))
-		return
-	}
-	seq := transport[tcpSequence:]
-	binary.BigEndian.PutUint32(seq, binary.BigEndian.Uint32(seq)+uint32(r.first*b.payload))
-	if r.first > 0 {
-		transport[tcpFlags] &^= tcpCWR
-	}
-	if r.first+r.count < b.count {
-		transport[tcpFlags] &^= tcpFIN | tcpPSH
-	}
 }
 
 // mark sets Congestion Experienced (RFC 3168) in the IP header of a frame, if it has one.
@@ -88,7 +54,7 @@ func mark(head []byte) {
 		word := binary.BigEndian.Uint16(head[ip:])
 		binary.BigEndian.PutUint16(head[ip:], word|3)
 		s := uint64(^binary.BigEndian.Uint16(head[ip+ip4Sum:])) + uint64(^word) + uint64(word|3)
-		binary.BigEndian.PutUint16(head[ip+ip4Sum:], ^fold(s))
+		binary.BigEndian.PutUint16(head[ip+ip4Sum:], ^vnet.Fold(s))
 	case etherType == 0x86dd && len(head) >= ip+ip6Len:
 		head[ip+1] |= 3 << 4
 	}
@@ -110,59 +76,9 @@ func capable(data []byte) bool {
 // network returns where the network header is in a frame behind its virtio header, and the
 // Ethernet type that says what it is.
 func network(data []byte) (ip int, etherType uint16) {
-	ip = VirtioLen + ethernetLen
-	if len(data) < ip {
-		return ip, 0
-	}
-	etherType = binary.BigEndian.Uint16(data[ip-2:])
-	for (etherType == 0x8100 || etherType == 0x88a8) && len(data) >= ip+vlanLen {
-		ip += vlanLen
-		etherType = binary.BigEndian.Uint16(data[ip-2:])
-	}
-	return ip, etherType
-}
-
-// sum adds the 16-bit words of b (RFC 1071).
-func sum(b []byte) uint64 {
-	var s uint64
-	for len(b) >= 4 {
-		s += uint64(binary.BigEndian.Uint32(b))
-		b = b[4:]
-	}
-	switch len(b) {
-	case 3:
-		s += uint64(b[0])<<24 | uint64(b[1])<<16 | uint64(b[2])<<8
-	case 2:
-		s += uint64(b[0])<<24 | uint64(b[1])<<16
-	case 1:
-		s += uint64(b[0]) << 24
-	}
-	return s
-}
-
-// fold makes a sum one word.
-func fold(s uint64) uint16 {
-	for s > 0xffff {
-		s = s>>16 + s&0xffff
-	}
-	return uint16(s)
+	ip, etherType = vnet.Network(data[min(VirtioLen, len(data)):])
+	return VirtioLen + ip, etherType
 }
 
 // complete computes the checksum that was left to the device.
-func (b *Buffer) complete() {
-	d := b.data
-	if d[virtioFlags]&virtioNeedsSum == 0 {
-		return
-	}
-	d[virtioFlags] &^= virtioNeedsSum
-	start := VirtioLen + int(binary.NativeEndian.Uint16(d[virtioSumStart:]))
-	at := start + int(binary.NativeEndian.Uint16(d[virtioSumOffset:]))
-	if start > len(d) || at+2 > len(d) {
-		return
-	}
-	c := ^fold(sum(d[start:]))
-	if c == 0 {
-		c = 0xffff // the same in this arithmetic, and of UDP 0 means none (RFC 768)
-	}
-	binary.BigEndian.PutUint16(d[at:], c)
-}
+func (b *Buffer) complete() { vnet.Complete(b.data[:VirtioLen], b.data[VirtioLen:]) }

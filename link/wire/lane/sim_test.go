@@ -173,6 +173,22 @@ type shape struct {
 	options  bool // of TCP
 }
 
+// struct virtio_net_hdr (linux/virtio_net.h), and flags of TCP.
+const (
+	virtioFlags     = 0
+	virtioType      = 1
+	virtioSegment   = 4
+	virtioSumStart  = 6
+	virtioSumOffset = 8
+	virtioNeedsSum  = 1 // a flag
+	virtioTCP4      = 1 // types
+	virtioTCP6      = 4
+	virtioUDP       = 5
+	virtioWithCWR   = 0x80 // with a type
+	tcpFIN, tcpPSH  = 1, 8
+	tcpCWR          = 0x80
+)
+
 func (f shape) frame() []byte {
 	b := make([]byte, f.payload)
 	for i := range b {
