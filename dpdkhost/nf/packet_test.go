@@ -14,31 +14,6 @@ import (
 	"weft/dpdkhost/shm"
 )
 
-// frame makes a packet with the checksums of another implementation.
-func frame(t testing.TB, list ...gopacket.SerializableLayer) []byte {
-	t.Helper()
-	var network gopacket.NetworkLayer
-	for _, l := range list {
-		if n, ok := l.(gopacket.NetworkLayer); ok {
-			network = n
-		}
-		if s, ok := l.(interface {
-			SetNetworkLayerForChecksum(gopacket.NetworkLayer) error
-		}); ok {
-			s.SetNetworkLayerForChecksum(network)
-		}
-	}
-	buffer := gopacket.NewSerializeBuffer()
-	if err := gopacket.SerializeLayers(buffer, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, list...); err != nil {
-		t.Fatal(err)
-	}
-	return buffer.Bytes()
-}
-
-func ether(kind layers.EthernetType) *layers.Ethernet {
-	return &layers.Ethernet{SrcMAC: []byte{2, 0, 0, 0, 0, 1}, DstMAC: []byte{2, 0, 0, 0, 0, 2}, EthernetType: kind}
-}
-
 func ip4(protocol layers.IPProtocol) *layers.IPv4 {
 	return &layers.IPv4{Version: 4, TTL: 64, Protocol: protocol, SrcIP: []byte{10, 0, 0, 1}, DstIP: []byte{10, 0, 0, 2}}
 }
@@ -53,30 +28,18 @@ func tcp() *layers.TCP {
 	return &layers.TCP{SrcPort: 4000, DstPort: 80, Seq: 1, ACK: true, Window: 500}
 }
 
-// good fails the test if the checksums of a frame are not what FillChecksums, or gopacket,
-// would make of it.
-func good(t *testing.T, b []byte) {
-	t.Helper()
-	again := append([]byte{}, b...)
-	h := nf.ParseHeaders(again)
-	h.FillChecksums(again)
-	if string(again) != string(b) {
-		t.Errorf("checksums are wrong:\n% x, want\n% x", b, again)
-	}
-}
-
 func TestFillChecksums(t *testing.T) {
 	data := gopacket.Payload("an odd number of bytes!")
 	for name, list := range map[string][]gopacket.SerializableLayer{
-		"TCP":    {ether(layers.EthernetTypeIPv4), ip4(6), tcp(), data},
-		"UDP":    {ether(layers.EthernetTypeIPv4), ip4(17), udp(), data},
-		"TCP6":   {ether(layers.EthernetTypeIPv6), ip6(6), tcp(), data},
-		"UDP6":   {ether(layers.EthernetTypeIPv6), ip6(17), udp(), data},
-		"ICMP":   {ether(layers.EthernetTypeIPv4), ip4(1), &layers.ICMPv4{TypeCode: 8 << 8, Id: 7}, data},
-		"ICMPv6": {ether(layers.EthernetTypeIPv6), ip6(58), &layers.ICMPv6{TypeCode: 128 << 8}, gopacket.Payload("\x00\x07\x00\x01abc")},
+		"TCP":    {nftest.Ether(layers.EthernetTypeIPv4), ip4(6), tcp(), data},
+		"UDP":    {nftest.Ether(layers.EthernetTypeIPv4), ip4(17), udp(), data},
+		"TCP6":   {nftest.Ether(layers.EthernetTypeIPv6), ip6(6), tcp(), data},
+		"UDP6":   {nftest.Ether(layers.EthernetTypeIPv6), ip6(17), udp(), data},
+		"ICMP":   {nftest.Ether(layers.EthernetTypeIPv4), ip4(1), &layers.ICMPv4{TypeCode: 8 << 8, Id: 7}, data},
+		"ICMPv6": {nftest.Ether(layers.EthernetTypeIPv6), ip6(58), &layers.ICMPv6{TypeCode: 128 << 8}, gopacket.Payload("\x00\x07\x00\x01abc")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			want := frame(t, list...)
+			want := nftest.Frame(t, list...)
 			b := append([]byte{}, want...)
 			h := nf.ParseHeaders(b)
 			if h.Payload == 0 {
@@ -107,11 +70,11 @@ func TestRewrite(t *testing.T) {
 			transport, protocol = tcp(), 6
 		}
 		if six {
-			list = append(list, ether(layers.EthernetTypeIPv6), ip6(protocol))
+			list = append(list, nftest.Ether(layers.EthernetTypeIPv6), ip6(protocol))
 		} else {
-			list = append(list, ether(layers.EthernetTypeIPv4), ip4(protocol))
+			list = append(list, nftest.Ether(layers.EthernetTypeIPv4), ip4(protocol))
 		}
-		b := frame(t, append(list, transport, gopacket.Payload(payload))...)
+		b := nftest.Frame(t, append(list, transport, gopacket.Payload(payload))...)
 		a, c := netip.AddrFrom4([4]byte(payloadOr(random, 4))), netip.AddrFrom4([4]byte(payloadOr(random, 4)))
 		if six {
 			a, c = netip.AddrFrom16([16]byte(payloadOr(random, 16))), netip.AddrFrom16([16]byte(payloadOr(random, 16)))
@@ -131,7 +94,7 @@ func TestRewrite(t *testing.T) {
 			if !p.CompleteChecksum() || p.Unfinished() {
 				t.Fatal("not completed")
 			}
-			good(t, p.Data())
+			nftest.Decode(t, p.Data())
 			f := h.Flow(p.Data())
 			if f.Source() != a || f.Destination() != c || f.SrcPort != from || f.DstPort != to || h.TTL(p.Data()) != 63 {
 				t.Fatalf("%+v", f)
@@ -155,7 +118,7 @@ func payloadOr(r *rand.Rand, n int) []byte {
 // A UDP checksum that was left out stays so, and one that comes out as 0 is 0xffff.
 func TestUDPWithoutChecksum(t *testing.T) {
 	lab := nftest.New(t)
-	b := frame(t, ether(layers.EthernetTypeIPv4), ip4(17), udp())
+	b := nftest.Frame(t, nftest.Ether(layers.EthernetTypeIPv4), ip4(17), udp())
 	b[14+20+6], b[14+20+7] = 0, 0
 	p := lab.Packet(1, b)
 	h := p.Headers()
@@ -184,19 +147,19 @@ func frame4(t *testing.T) []byte {
 
 func TestHeaders(t *testing.T) {
 	vlan := &layers.Dot1Q{VLANIdentifier: 7, Type: layers.EthernetTypeIPv4}
-	b := frame(t, ether(layers.EthernetTypeDot1Q), vlan, ip4(6), tcp(), gopacket.Payload("x"))
+	b := nftest.Frame(t, nftest.Ether(layers.EthernetTypeDot1Q), vlan, ip4(6), tcp(), gopacket.Payload("x"))
 	h := nf.ParseHeaders(append(b, 0, 0, 0)) // padding
 	if want := (nf.Headers{Type: 0x800, VLAN: 7, Version: 4, Protocol: 6, Network: 18, Transport: 38, Payload: 58, End: 59}); h != want {
 		t.Errorf("%+v, want %+v", h, want)
 	}
 	second := ip4(17)
 	second.FragOffset = 100
-	h = nf.ParseHeaders(frame(t, ether(layers.EthernetTypeIPv4), second, gopacket.Payload("0123456789")))
+	h = nf.ParseHeaders(nftest.Frame(t, nftest.Ether(layers.EthernetTypeIPv4), second, gopacket.Payload("0123456789")))
 	if !h.Fragment || h.Transport != 0 || h.HasPorts() || h.Protocol != 17 {
 		t.Errorf("a fragment: %+v", h)
 	}
 	// Hop-by-hop options, then a first fragment, then UDP.
-	six := frame(t, ether(layers.EthernetTypeIPv6), ip6(0), gopacket.Payload("\x2c\x00\x01\x04\x00\x00\x00\x00"+"\x11\x00\x00\x01\x00\x00\x00\x01"+"\x0f\xa0\x00\x35\x00\x08\x00\x00"))
+	six := nftest.Frame(t, nftest.Ether(layers.EthernetTypeIPv6), ip6(0), gopacket.Payload("\x2c\x00\x01\x04\x00\x00\x00\x00"+"\x11\x00\x00\x01\x00\x00\x00\x01"+"\x0f\xa0\x00\x35\x00\x08\x00\x00"))
 	h = nf.ParseHeaders(six)
 	if src, dst := h.Ports(six); !h.Fragment || h.Protocol != 17 || src != 4000 || dst != 53 {
 		t.Errorf("%+v: ports %d, %d", h, src, dst)
@@ -208,7 +171,7 @@ func TestHeaders(t *testing.T) {
 }
 
 func TestFlow(t *testing.T) {
-	b := frame(t, ether(layers.EthernetTypeIPv4), ip4(1), &layers.ICMPv4{TypeCode: 8 << 8, Id: 7})
+	b := nftest.Frame(t, nftest.Ether(layers.EthernetTypeIPv4), ip4(1), &layers.ICMPv4{TypeCode: 8 << 8, Id: 7})
 	h := nf.ParseHeaders(b)
 	request := h.Flow(b)
 	if request.SrcPort != 7 || request.DstPort != 0 || request.Source() != netip.MustParseAddr("10.0.0.1") {
@@ -216,7 +179,7 @@ func TestFlow(t *testing.T) {
 	}
 	reply := ip4(1)
 	reply.SrcIP, reply.DstIP = reply.DstIP, reply.SrcIP
-	b = frame(t, ether(layers.EthernetTypeIPv4), reply, &layers.ICMPv4{TypeCode: 0, Id: 7})
+	b = nftest.Frame(t, nftest.Ether(layers.EthernetTypeIPv4), reply, &layers.ICMPv4{TypeCode: 0, Id: 7})
 	h = nf.ParseHeaders(b)
 	if h.Flow(b) != request.Reverse() {
 		t.Errorf("%+v is not the reverse of %+v", h.Flow(b), request)
@@ -229,7 +192,7 @@ func TestFlow(t *testing.T) {
 
 func TestResize(t *testing.T) {
 	lab := nftest.New(t)
-	b := frame(t, ether(layers.EthernetTypeIPv4), ip4(6), tcp(), gopacket.Payload("hello"))
+	b := nftest.Frame(t, nftest.Ether(layers.EthernetTypeIPv4), ip4(6), tcp(), gopacket.Payload("hello"))
 	p := lab.Unfinished(1, b, 0)
 	if !p.Resize(8, 0) {
 		t.Fatal("there is room")
@@ -242,7 +205,7 @@ func TestResize(t *testing.T) {
 		t.Fatal("no way back")
 	}
 	copy(p.Data(), b[:14])
-	good(t, p.Data())
+	nftest.Decode(t, p.Data())
 	plain := lab.Packet(1, b)
 	for name, resize := range map[string][2]int{
 		"beyond the beginning": {shm.Headroom + 1, 0}, "beyond the end": {0, shm.FrameSize}, "less than nothing": {-len(b), -1},
@@ -261,7 +224,7 @@ func TestResize(t *testing.T) {
 
 func TestSuperframe(t *testing.T) {
 	lab := nftest.New(t)
-	b := frame(t, ether(layers.EthernetTypeIPv4), ip4(6), tcp(), gopacket.Payload(make([]byte, 9000)))
+	b := nftest.Frame(t, nftest.Ether(layers.EthernetTypeIPv4), ip4(6), tcp(), gopacket.Payload(make([]byte, 9000)))
 	p := lab.Unfinished(1, b, 1448)
 	if p.Segment() != 1448 || p.CompleteChecksum() || !p.Unfinished() {
 		t.Error("a super-frame has no checksum to be completed")
@@ -274,7 +237,7 @@ func TestSuperframe(t *testing.T) {
 
 func TestRewriteWithoutAllocation(t *testing.T) {
 	lab := nftest.New(t)
-	p := lab.Packet(1, frame(t, ether(layers.EthernetTypeIPv6), ip6(17), udp(), gopacket.Payload("x")))
+	p := lab.Packet(1, nftest.Frame(t, nftest.Ether(layers.EthernetTypeIPv6), ip6(17), udp(), gopacket.Payload("x")))
 	a := netip.MustParseAddr("fd00::7")
 	if n := testing.AllocsPerRun(100, func() {
 		h := p.Headers()

@@ -1,0 +1,132 @@
+// Package builtin is the network functions (NFs) that come with weft: All lists them. Each is a
+// small file, and an example of how to write one. It may import dpdkhost/nf and topo.
+package builtin
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"weft/dpdkhost/nf"
+	"weft/topo"
+)
+
+// An NF is one that comes with weft.
+type NF struct {
+	Name    string
+	Summary string // one line
+	// ReadOnly says that it only looks at packets: it runs with memory that it cannot write.
+	ReadOnly bool
+	// Wire says that it needs packets as they are on a wire. What it cannot do with a TSO
+	// super-frame its text says; ports that serve it should not take any.
+	Wire bool
+	// Text says more, for people.
+	Text string
+
+	// define adds the NF's flags and returns what makes it of their values.
+	define func(*pflag.FlagSet) func() (nf.Function, error)
+}
+
+// All returns the NFs by name.
+func All() []NF {
+	return []NF{
+		{Name: "arp", Summary: "answers ARP requests and IPv6 neighbour solicitations", Text: arpText, define: defineARP},
+		{Name: "bridge", Summary: "passes packets from one port to another", Text: bridgeText, define: defineBridge},
+		{Name: "firewall", Summary: "lets packets pass by ordered rules", Text: firewallText, define: defineFirewall},
+		{Name: "forward", Summary: "sends packets to a service or a port", Text: forwardText, define: defineForward},
+		{Name: "limiter", Summary: "drops what exceeds a rate, in all or per flow", Text: limiterText, define: defineLimiter, ReadOnly: true},
+		{Name: "monitor", Summary: "counts packets by protocol and finds the top talkers", Text: monitorText, define: defineMonitor, ReadOnly: true},
+		{Name: "pcap", Summary: "writes packets to a capture file", Text: pcapText, define: definePcap, ReadOnly: true},
+		{Name: "tracker", Summary: "keeps a table of flows and exports those that end", Text: trackerText, define: defineTracker, ReadOnly: true},
+	}
+}
+
+// Find returns the NF of a name.
+func Find(name string) (NF, error) {
+	var names []string
+	for _, f := range All() {
+		if f.Name == name {
+			return f, nil
+		}
+		names = append(names, f.Name)
+	}
+	hint := "there are " + strings.Join(names, ", ")
+	if near := topo.Nearest(name, names); near != "" {
+		hint = "did you mean " + near + "?"
+	}
+	return NF{}, fmt.Errorf("no NF %q comes with weft; %s", name, hint)
+}
+
+// New makes the NF with arguments, as words. It touches nothing but files that these name.
+func (f NF) New(args []string) (nf.Function, error) {
+	flags := f.flags()
+	build := f.define(flags)
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, pflag.ErrHelp):
+		return nil, fmt.Errorf("%s:\n%s", f.Name, f.Usage())
+	case err == nil && flags.NArg() > 0:
+		err = fmt.Errorf("unexpected argument %q: it takes flags only", flags.Arg(0))
+	}
+	var made nf.Function
+	if err == nil {
+		made, err = build()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Name, err)
+	}
+	return made, nil
+}
+
+func (f NF) flags() *pflag.FlagSet {
+	flags := pflag.NewFlagSet(f.Name, pflag.ContinueOnError)
+	flags.SortFlags = false
+	flags.Usage = func() {}
+	return flags
+}
+
+// Usage returns what a person needs to know to use the NF.
+func (f NF) Usage() string {
+	flags := f.flags()
+	f.define(flags)
+	text := f.Name + ": " + f.Summary + "\n\n" + strings.TrimSpace(f.Text) + "\n"
+	if flags.HasFlags() {
+		text += "\nFlags:\n" + flags.FlagUsages()
+	}
+	return text
+}
+
+// A counter of an NF, by name.
+type counter struct {
+	name  string
+	value *uint64
+}
+
+func show(f func(name string, value uint64), list ...counter) {
+	for _, c := range list {
+		f(c.name, *c.value)
+	}
+}
+
+// tickEvery is how often NFs look for what has timed out.
+const tickEvery = time.Second
+
+// A clock tells an NF the time: that of its last Tick.
+type clock struct{ now time.Time }
+
+// Tick sets the clock.
+func (c *clock) Tick(now time.Time, _ []nf.Packet) (int, time.Duration) {
+	c.now = now
+	return 0, tickEvery
+}
+
+// noCommand answers a command that an NF does not know.
+func noCommand(words []string, known string) error {
+	if len(words) == 0 {
+		return fmt.Errorf("say what to do: %s", known)
+	}
+	return fmt.Errorf("unknown command %q: there is %s", words[0], known)
+}

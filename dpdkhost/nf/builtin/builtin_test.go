@@ -1,0 +1,208 @@
+package builtin
+
+import (
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"weft/dpdkhost/nf"
+	"weft/dpdkhost/nf/nftest"
+)
+
+var update = flag.Bool("update", false, "rewrite golden files")
+
+// start makes an NF at a moment.
+func start(t testing.TB, name string, args ...string) nf.Function {
+	t.Helper()
+	f, err := Find(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := f.New(args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, ok := made.(io.Closer); ok {
+		t.Cleanup(func() { c.Close() })
+	}
+	tick(made, 0)
+	return made
+}
+
+// tick lets a time be, since some beginning, and returns what the NF sends by itself.
+func tick(f nf.Function, at time.Duration) []nf.Packet {
+	begin := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	t, ok := f.(nf.Ticker)
+	if !ok {
+		return nil
+	}
+	send := make([]nf.Packet, nf.Batch)
+	n, _ := t.Tick(begin.Add(at), send)
+	return send[:n]
+}
+
+func verdicts(results []nftest.Result) string {
+	var list []string
+	for _, r := range results {
+		list = append(list, r.Verdict)
+	}
+	return strings.Join(list, ", ")
+}
+
+// counted fails the test if a counter of an NF is not what it should be.
+func counted(t *testing.T, f nf.Function, want map[string]uint64) {
+	t.Helper()
+	got := nftest.Counters(f.(nf.Counting))
+	for name, n := range want {
+		if got[name] != n {
+			t.Errorf("%s is %d, want %d; all: %v", name, got[name], n, got)
+		}
+	}
+}
+
+func TestTable(t *testing.T) {
+	all := All()
+	if !slices.IsSortedFunc(all, func(a, b NF) int { return strings.Compare(a.Name, b.Name) }) {
+		t.Error("not by name")
+	}
+	var text strings.Builder
+	for _, f := range all {
+		text.WriteString(f.Usage() + "\n")
+	}
+	golden := filepath.Join("testdata", "usage.txt")
+	if *update {
+		if err := os.WriteFile(golden, []byte(text.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text.String() != string(want) {
+		t.Errorf("the usage of NFs changed; go test -update, and look at the difference")
+	}
+}
+
+// Every mistake is one line that says the NF, and what to write.
+func TestMistakes(t *testing.T) {
+	for line, want := range map[string]string{
+		"brigde":                                  `no NF "brigde" comes with weft; did you mean bridge?`,
+		"bridge 1 2":                              `bridge: unexpected argument "1": it takes flags only`,
+		"bridge --pair 1":                         `bridge: --pair 1: port "": ports have numbers from 1 to 255`,
+		"bridge --pair 1:2 --pair 2:3":            `bridge: --pair 2:3: a port is in two pairs, or twice in one`,
+		"bridge --speed":                          `bridge: unknown flag: --speed`,
+		"forward --service 1 --port 2":            `forward: --service and --port: one of them`,
+		"forward --dst 1":                         `forward: --dst: "1" is no Ethernet address, such as 02:00:00:00:00:01`,
+		"arp":                                     `arp: tell it an --address at least`,
+		"arp --address 10.0.0.1":                  `arp: --address 10.0.0.1: "" is no Ethernet address, such as 02:00:00:00:00:01`,
+		"monitor --by port":                       `monitor: --by: "port": write source, destination, flow or total`,
+		"limiter --rate 0bit":                     `limiter: --rate`,
+		"limiter --rate 1mbit --burst 100":        `limiter: --burst 100: no full frame would ever pass; write 1514 at least`,
+		"tracker --idle 0s":                       `tracker: --idle 0s: longer than nothing`,
+		"pcap":                                    `pcap: tell it a --file`,
+		"pcap --file /nowhere/x.pcap":             `pcap: --file: open /nowhere/x.pcap: no such file or directory`,
+		"firewall":                                `firewall: tell it --rules FILE, or a --rule`,
+		"firewall --rules /nowhere/x":             `firewall: open /nowhere/x: no such file or directory`,
+		"firewall --rule allow --flows 0":         `firewall: --flows 0: from 1 to 4194304`,
+		"tracker --export /nowhere/x --flows 100": `tracker: --export: open /nowhere/x: no such file or directory`,
+	} {
+		words := strings.Fields(line)
+		f, err := Find(words[0])
+		if err == nil {
+			_, err = f.New(words[1:])
+		}
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", line, err, want)
+		}
+	}
+}
+
+// No NF that only passes packets on costs memory for each.
+func TestNoAllocations(t *testing.T) {
+	frames := [][]byte{
+		nftest.UDP(t, "10.0.0.1:4000", "10.0.0.2:53", "hello"),
+		nftest.TCP(t, "10.0.0.1:4000", "10.0.0.2:80", "A", "hello"),
+		nftest.TCP(t, "[fd00::1]:4000", "[fd00::2]:80", "SA", ""),
+		nftest.Echo(t, "10.0.0.1", "10.0.0.2", 7, true),
+		nftest.ARP(t, 1, nftest.SrcMAC, "10.0.0.1", "\x00\x00\x00\x00\x00\x00", "10.0.0.2"),
+	}
+	for _, line := range []string{
+		"bridge",
+		"forward --swap --port 2",
+		"monitor --by flow",
+		"arp --address 10.0.0.2=02:00:00:00:00:07",
+		"limiter --rate 10mbit --per flow",
+		"tracker",
+		"pcap --file " + filepath.Join(t.TempDir(), "x.pcap"),
+		"firewall --rule allow_tcp_dport_80_keep --rule reject_udp --rule allow",
+	} {
+		t.Run(line, func(t *testing.T) {
+			words := strings.Fields(line)
+			for i := range words {
+				words[i] = strings.ReplaceAll(words[i], "_", " ")
+			}
+			f := start(t, words[0], words[1:]...)
+			lab := nftest.New(t)
+			lab.NoAllocations(f, func(into []nf.Packet) []nf.Packet {
+				for _, b := range frames {
+					into = append(into, lab.Packet(1, b))
+				}
+				return into
+			})
+		})
+	}
+}
+
+// What is cut off anywhere hurts no NF.
+func TestCutOff(t *testing.T) {
+	whole := [][]byte{
+		nftest.UDP(t, "10.0.0.1:4000", "10.0.0.2:53", "hello"),
+		nftest.TCP(t, "[fd00::1]:4000", "[fd00::2]:80", "SA", "hello"),
+		nftest.Echo(t, "fd00::1", "fd00::2", 7, true),
+		nftest.ARP(t, 1, nftest.SrcMAC, "10.0.0.1", "\x00\x00\x00\x00\x00\x00", "10.0.0.2"),
+		solicit(t, "fd00::1", "fd00::2"),
+	}
+	for _, line := range samples(t) {
+		words := strings.Split(line, " ")
+		f := start(t, words[0], words[1:]...)
+		lab := nftest.New(t)
+		for _, b := range whole {
+			for n := range b {
+				lab.Run(f, lab.Packet(1, b[:n]))
+				for bit := range 8 { // and what is not what it says
+					c := append([]byte{}, b...)
+					c[n] ^= 1 << bit
+					lab.Run(f, lab.Packet(1, c))
+				}
+			}
+		}
+		tick(f, time.Hour)
+	}
+}
+
+// samples returns a way to run each NF.
+func samples(t *testing.T) []string {
+	dir := t.TempDir()
+	lines := []string{
+		"arp --address fd00::2=02:00:00:00:00:07 --address 10.0.0.2=02:00:00:00:00:07",
+		"bridge",
+		"firewall --rule=default\treject --rule=allow\ttcp\tkeep",
+		"forward --swap",
+		"limiter --rate 10mbit --per flow",
+		"monitor --by flow --talkers 10",
+		"pcap --file " + filepath.Join(dir, "x.pcap"),
+		"tracker --export " + filepath.Join(dir, "x.json"),
+	}
+	for i, f := range All() {
+		if i >= len(lines) || !strings.HasPrefix(lines[i]+" ", f.Name+" ") {
+			t.Fatalf("no sample of %s", f.Name)
+		}
+	}
+	return lines
+}
