@@ -161,13 +161,21 @@ type Port interface {
 	// Receive fills descriptors with packets that came in, in frames from the pool, and returns
 	// how many.
 	Receive(into []shm.Desc, pool *Pool) int
-	// Send takes packets, from the first on, and returns how many it took. It frees their
-	// frames when they have left.
+	// Send takes packets and returns how many it took. It may change their order: those that it
+	// took come first. It frees their frames when they have left.
 	Send(list []shm.Desc, pool *Pool) int
 	// FD returns the file that becomes readable when packets come in; -1 for a port that is
-	// looked at whenever the manager is awake.
+	// looked at whenever the manager is awake. It wakes the manager once (EPOLLET): then Receive is
+	// called until it returns 0.
 	FD() int
+	// Close gives all frames back that the port has.
 	Close() error
+}
+
+// A Lossy port counts packets of which nobody else knows: that came when there was no room for
+// them, and that Send took and lost.
+type Lossy interface {
+	Lost() (received, sent uint64)
 }
 
 // PortStats counts a port's packets.

@@ -1,7 +1,7 @@
 // Package manager is weft's zero-copy manager of network functions (NFs). Ports and NFs share
 // one packet memory; the manager moves descriptors between them: from a port through the flow
 // director into a chain of services, from service to service, and out of a port. It may
-// import dpdkhost/shm.
+// import dpdkhost/shm and internal/vnet.
 //
 //	          flow director, default chain          chain or verdict
 //	port ───► entry ───► service ─► NF ─► dispatch ─► … ─► port
@@ -136,6 +136,18 @@ func New(c Config) (*Manager, error) {
 	}
 	m.pool = newPool(m)
 	return m, nil
+}
+
+// Memory returns the packet memory.
+func (m *Manager) Memory() *shm.Memory { return m.mem }
+
+// Bell returns the bell that NFs ring.
+func (m *Manager) Bell() *shm.Bell { return m.bell }
+
+// Left returns how many frames are free.
+func (m *Manager) Left() (small, large int, err error) {
+	err = m.Do(func() { small, large = m.pool.Left() })
+	return small, large, err
 }
 
 // ErrClosed answers calls after Run has ended.

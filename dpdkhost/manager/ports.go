@@ -16,7 +16,7 @@ func (m *Manager) AddPort(number uint16, name string, p Port) error {
 			return
 		}
 		if fd := p.FD(); fd >= 0 {
-			if err := unix.EpollCtl(m.poll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN}); err != nil {
+			if err := unix.EpollCtl(m.poll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET}); err != nil {
 				failed = fmt.Errorf("port %s: epoll: %w", name, err)
 				return
 			}

@@ -1,0 +1,299 @@
+package port
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"weft/dpdkhost/manager"
+	"weft/dpdkhost/shm"
+	"weft/internal/device"
+	"weft/internal/vnet"
+)
+
+// A packet port is a packet socket on an interface (packet(7)). What fits in a slot of its
+// receive ring (TPACKET_V2) costs no system call; of larger frames, which are super-frames or
+// jumbo frames, the ring says when they came, and the socket's queue has them (PACKET_COPY_THRESH).
+type packet struct {
+	fd    int
+	ring  []byte
+	at    int // the slot to read next
+	slots int
+	out   sender
+	lost  uint64
+}
+
+// The receive ring: 4 MiB of kernel memory for a port.
+const (
+	ringSlots = 2048
+	slotSize  = 2048
+	ringBlock = 64 << 10
+)
+
+// socketRoom is how many bytes of memory large frames may take that wait for the manager.
+const socketRoom = 16 << 20
+
+func openPacket(_ *Opener, c Config) (manager.Port, error) {
+	fd, err := device.OpenSocket(socketRoom)
+	if err != nil {
+		if errors.Is(err, unix.EPERM) {
+			err = fmt.Errorf("%w: packet sockets need CAP_NET_RAW, which root has, and who made the user namespace", err)
+		}
+		return nil, err
+	}
+	p := &packet{fd: fd, slots: ringSlots}
+	if err := p.setUp(c.Device); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
+}
+
+func (p *packet) setUp(name string) (err error) {
+	for _, o := range []struct{ name, value int }{
+		{unix.PACKET_VERSION, unix.TPACKET_V2},
+		{unix.PACKET_COPY_THRESH, slotSize},
+		{unix.PACKET_AUXDATA, 1},
+	} {
+		if err := unix.SetsockoptInt(p.fd, unix.SOL_PACKET, o.name, o.value); err != nil {
+			return fmt.Errorf("packet socket, option %d: %w", o.name, err)
+		}
+	}
+	req := unix.TpacketReq{Block_size: ringBlock, Block_nr: uint32(p.slots * slotSize / ringBlock), Frame_size: slotSize, Frame_nr: uint32(p.slots)}
+	if err := unix.SetsockoptTpacketReq(p.fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
+		return fmt.Errorf("receive ring of %d MiB: %w", p.slots*slotSize>>20, err)
+	}
+	p.ring, err = unix.Mmap(p.fd, 0, p.slots*slotSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
+	if err != nil {
+		return fmt.Errorf("receive ring: %w", err)
+	}
+	index, err := device.Index(name)
+	if err != nil {
+		return err
+	}
+	join := unix.PacketMreq{Ifindex: int32(index), Type: unix.PACKET_MR_PROMISC}
+	if err := unix.SetsockoptPacketMreq(p.fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &join); err != nil {
+		return fmt.Errorf("promiscuous mode of %s: %w", name, err)
+	}
+	if err := device.Bind(p.fd, name); err != nil {
+		return err
+	}
+	p.out.fd = p.fd
+	return nil
+}
+
+// slot returns the header of a slot of the ring.
+func (p *packet) slot(i int) *unix.Tpacket2Hdr {
+	return (*unix.Tpacket2Hdr)(unsafe.Pointer(&p.ring[i*slotSize]))
+}
+
+// Receive takes packets out of the ring.
+func (p *packet) Receive(into []shm.Desc, pool *manager.Pool) int {
+	n := 0
+	for n < len(into) {
+		h := p.slot(p.at)
+		status := atomic.LoadUint32(&h.Status)
+		if status&unix.TP_STATUS_USER == 0 {
+			break
+		}
+		ok, room := false, true
+		switch {
+		case h.Snaplen == h.Len:
+			ok, room = p.take(&into[n], h, pool)
+		case status&unix.TP_STATUS_COPY != 0:
+			ok, room = p.takeLarge(&into[n], pool)
+		}
+		if !room {
+			break // it waits in the ring
+		}
+		atomic.StoreUint32(&h.Status, unix.TP_STATUS_KERNEL)
+		if p.at++; p.at == p.slots {
+			p.at = 0
+		}
+		if ok {
+			n++
+		} else {
+			p.lost++
+		}
+	}
+	return n
+}
+
+// take copies a packet out of a slot. Without room there was no frame for it.
+func (p *packet) take(d *shm.Desc, h *unix.Tpacket2Hdr, pool *manager.Pool) (ok, room bool) {
+	from := p.ring[p.at*slotSize:][:slotSize]
+	data, header := from[h.Mac:][:h.Len], from[int(h.Mac)-vnet.Len:][:vnet.Len]
+	frame, ok := pool.Get(len(data))
+	if !ok {
+		return false, false
+	}
+	*d = shm.Desc{Frame: frame, Offset: shm.Headroom, Length: h.Len}
+	mem := pool.Memory().Frame(frame)
+	copy(mem[shm.Headroom:], data)
+	tag(d, mem, header, h.Status, h.Vlan_tci, h.Vlan_tpid)
+	if vnet.Unfinished(header) {
+		copy(mem, header)
+		d.Flags = shm.HasVnet
+	}
+	return true, true
+}
+
+// takeLarge reads a packet from the socket's queue.
+func (p *packet) takeLarge(d *shm.Desc, pool *manager.Pool) (ok, room bool) {
+	frame, ok := pool.Get(shm.LargeSize - shm.Headroom)
+	if !ok {
+		return false, false
+	}
+	mem := pool.Memory().Frame(frame)
+	var aux [64]byte
+	n, auxLen, err := p.out.receive(mem, aux[:])
+	if err != nil || n < vnet.Len+14 {
+		pool.Free(frame)
+		return false, true
+	}
+	*d = shm.Desc{Frame: frame, Offset: shm.Headroom, Length: uint32(n - vnet.Len)}
+	header := mem[:vnet.Len]
+	if a := (*unix.TpacketAuxdata)(unsafe.Pointer(&aux[unix.CmsgLen(0)])); auxLen >= unix.CmsgLen(int(unsafe.Sizeof(*a))) {
+		tag(d, mem, header, a.Status, a.Vlan_tci, a.Vlan_tpid)
+	}
+	if vnet.Unfinished(header) {
+		d.Flags = shm.HasVnet
+	}
+	return true, true
+}
+
+// tag puts a VLAN tag back that the kernel took out of the frame (IEEE 802.1Q).
+func tag(d *shm.Desc, mem, header []byte, status uint32, tci, tpid uint16) {
+	const length = 4
+	if status&unix.TP_STATUS_VLAN_VALID == 0 {
+		return
+	}
+	if status&unix.TP_STATUS_VLAN_TPID_VALID == 0 {
+		tpid = unix.ETH_P_8021Q
+	}
+	d.Offset -= length
+	d.Length += length
+	b := mem[d.Offset:]
+	copy(b[:12], b[length:])
+	binary.BigEndian.PutUint16(b[12:], tpid)
+	binary.BigEndian.PutUint16(b[14:], tci)
+	vnet.Moved(header, length)
+}
+
+// Send sends packets.
+func (p *packet) Send(list []shm.Desc, pool *manager.Pool) int { return p.out.send(list, pool) }
+
+// FD returns the socket.
+func (p *packet) FD() int { return p.fd }
+
+// Lost counts packets.
+func (p *packet) Lost() (received, sent uint64) {
+	if s, err := unix.GetsockoptTpacketStats(p.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
+		p.lost += uint64(s.Drops) // since it was asked last
+	}
+	return p.lost, 0
+}
+
+// Close closes the socket.
+func (p *packet) Close() error {
+	if p.fd < 0 {
+		return nil
+	}
+	var errs []error
+	if p.ring != nil {
+		errs = append(errs, unix.Munmap(p.ring))
+	}
+	errs = append(errs, unix.Close(p.fd))
+	p.fd, p.ring = -1, nil
+	return errors.Join(errs...)
+}
+
+// sendBatch is how many packets are sent with one system call.
+const sendBatch = 64
+
+// A sender sends packets and their virtio headers by a packet socket, many at once.
+type sender struct {
+	fd   int
+	msgs [sendBatch]mmsghdr
+	iovs [sendBatch][2]unix.Iovec
+	none [vnet.Len]byte // the header of a packet that has none
+}
+
+// mmsghdr is the kernel's struct mmsghdr.
+type mmsghdr struct {
+	hdr unix.Msghdr
+	_   uint32 // bytes sent
+}
+
+// send sends packets and frees them. It returns how many, and puts those that the kernel refused
+// at the end.
+func (s *sender) send(list []shm.Desc, pool *manager.Pool) int {
+	mem := pool.Memory()
+	sent, end, told := 0, len(list), false
+	for sent < end {
+		batch := list[sent:min(sent+sendBatch, end)]
+		for i := range batch {
+			d := &batch[i]
+			v := &s.iovs[i]
+			v[0].Base = &s.none[0]
+			if d.Flags&shm.HasVnet != 0 {
+				v[0].Base = &mem.Frame(d.Frame)[0]
+			}
+			v[0].SetLen(vnet.Len)
+			data := mem.Packet(d)
+			v[1].Base = unsafe.SliceData(data)
+			v[1].SetLen(len(data))
+			s.msgs[i].hdr.Iov = &v[0]
+			s.msgs[i].hdr.SetIovlen(2)
+		}
+		done, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.msgs)), uintptr(len(batch)), unix.MSG_DONTWAIT, 0, 0)
+		switch errno {
+		case 0:
+			for i := range batch[:done] {
+				pool.Free(batch[i].Frame)
+			}
+			sent += int(done)
+		case unix.EINTR:
+		case unix.EMSGSIZE, unix.EINVAL:
+			// This one is too long or has a header that says nonsense: on with the others.
+			end--
+			list[sent], list[end] = list[end], list[sent]
+		case unix.ENETDOWN:
+			// That it is down, or was, is told once; then there is another error, or none.
+			if told {
+				return sent
+			}
+			told = true
+		default:
+			// No room (ENOBUFS, EAGAIN), or the interface is gone (ENXIO).
+			return sent
+		}
+	}
+	return sent
+}
+
+// receive reads a packet with its virtio header into a frame.
+func (s *sender) receive(mem, control []byte) (n, controlLen int, err error) {
+	v := &s.iovs[0]
+	v[0].Base, v[1].Base = &mem[0], &mem[shm.Headroom]
+	v[0].SetLen(vnet.Len)
+	v[1].SetLen(len(mem) - shm.Headroom)
+	m := unix.Msghdr{Iov: &v[0], Control: &control[0]}
+	m.SetIovlen(2)
+	m.SetControllen(len(control))
+	for {
+		r, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&m)), unix.MSG_DONTWAIT)
+		switch {
+		case errno == unix.EINTR, errno == unix.ENETDOWN: // told once
+			continue
+		case errno != 0:
+			return 0, 0, errno
+		case m.Flags&unix.MSG_TRUNC != 0:
+			return 0, 0, unix.EMSGSIZE
+		}
+		return int(r), int(m.Controllen), nil
+	}
+}
