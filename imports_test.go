@@ -51,7 +51,8 @@ func arrows() map[string][]string {
 		// What comes with weft.
 		"dpdkhost/nf/builtin": {"dpdkhost/nf", "topo"},
 		"dpdkhost/nf/nftest":  {"dpdkhost/nf", "dpdkhost/shm"},
-		"dpdkhost/manager":    {"dpdkhost/shm", "dpdkhost/nf"},
+		"dpdkhost/manager":    {"dpdkhost/shm", "dpdkhost/nf", "internal/vnet"},
+		"dpdkhost/port":       {"dpdkhost/shm", "dpdkhost/manager", "link", "internal/"},
 		"dpdkhost/nic":        nil,
 		"topo/netfile":        {"topo"},
 		"topologies":          nil,
