@@ -178,6 +178,13 @@ type Lossy interface {
 	Lost() (received, sent uint64)
 }
 
+// A Sleeper is a port that must know when the manager's thread is about to wait for its file,
+// to ask its other side for a wake. Sleep is called on that thread and reports whether there
+// is work already; the next Receive says that the thread is awake again.
+type Sleeper interface {
+	Sleep() (work bool)
+}
+
 // PortStats counts a port's packets.
 type PortStats struct {
 	Received      uint64 `json:"received"`
@@ -190,11 +197,12 @@ type PortStats struct {
 
 // An entry is a port with its number and its packets to send.
 type entry struct {
-	port   Port
-	number uint16
-	name   string
-	out    []shm.Desc
-	stats  PortStats
+	port    Port
+	sleeper Sleeper // the port, if it is one
+	number  uint16
+	name    string
+	out     []shm.Desc
+	stats   PortStats
 }
 
 // stamp is the time in units of 16 ns, never 0, in 32 bits: it wraps after a minute.

@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -45,6 +46,9 @@ type Manager struct {
 	poll   int // epoll
 	work   chan func()
 	ended  chan struct{}
+
+	ringing sync.Mutex
+	deaf    bool // Run has ended
 
 	// What follows belongs to Run's goroutine.
 	pool      *Pool
@@ -161,7 +165,7 @@ func (m *Manager) Do(f func()) error {
 	case <-m.ended:
 		return ErrClosed
 	}
-	m.bell.Ring()
+	m.ring()
 	select {
 	case <-done:
 		return nil
@@ -170,11 +174,20 @@ func (m *Manager) Do(f func()) error {
 	}
 }
 
+// ring wakes Run's thread, unless its bell is gone with it.
+func (m *Manager) ring() {
+	m.ringing.Lock()
+	defer m.ringing.Unlock()
+	if !m.deaf {
+		m.bell.Ring()
+	}
+}
+
 // Run moves packets until ctx ends, then closes ports and memory.
 func (m *Manager) Run(ctx context.Context) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	stop := context.AfterFunc(ctx, m.bell.Ring)
+	stop := context.AfterFunc(ctx, m.ring)
 	defer stop()
 	idle := time.Duration(0) // since when there was no work
 	for ctx.Err() == nil {
@@ -205,6 +218,9 @@ func (m *Manager) Run(ctx context.Context) error {
 		idle = 0
 	}
 	close(m.ended)
+	m.ringing.Lock()
+	m.deaf = true
+	m.ringing.Unlock()
 	var errs []error
 	for _, p := range m.ports {
 		if p != nil {
@@ -225,6 +241,11 @@ func (m *Manager) sleep(ctx context.Context) {
 	defer m.bell.Awake()
 	if len(m.work) > 0 || ctx.Err() != nil || slices.ContainsFunc(m.instances, func(i *Instance) bool { return i != nil && !i.rings.Transmit.Empty() }) {
 		return
+	}
+	for _, p := range m.ports {
+		if p != nil && p.sleeper != nil && p.sleeper.Sleep() {
+			return
+		}
 	}
 	timeout := -1
 	if m.flows.count > 0 {

@@ -24,7 +24,8 @@ func (m *Manager) AddPort(number uint16, name string, p Port) error {
 		for int(number) >= len(m.ports) {
 			m.ports = append(m.ports, nil)
 		}
-		m.ports[number] = &entry{port: p, number: number, name: name}
+		sleeper, _ := p.(Sleeper)
+		m.ports[number] = &entry{port: p, sleeper: sleeper, number: number, name: name}
 	})
 	return cmp.Or(err, failed)
 }
