@@ -54,8 +54,10 @@ func arrows() map[string][]string {
 		"dpdkhost/manager":    {"dpdkhost/shm", "dpdkhost/nf", "internal/vnet"},
 		"dpdkhost/port":       {"dpdkhost/shm", "dpdkhost/manager", "link", "internal/"},
 		"dpdkhost/nic":        nil,
-		"topo/netfile":        {"topo"},
-		"topologies":          nil,
+		// A port of the manager.
+		"dpdkhost/memif": {"dpdkhost/manager", "dpdkhost/shm"},
+		"topo/netfile":   {"topo"},
+		"topologies":     nil,
 		// A tool of the tests.
 		"internal/vm/cmd/vm": {"internal/vm"},
 		"internal/device":    {"internal/vnet"},
