@@ -6,6 +6,7 @@ require (
 	github.com/c-bata/go-prompt v0.2.6
 	github.com/creack/pty v1.1.24
 	github.com/digitalocean/go-openvswitch v0.0.0-20241021184246-19e734367535
+	github.com/gaissmai/bart v0.20.1
 	github.com/getkin/kin-openapi v0.133.0
 	github.com/google/gopacket v1.1.19
 	github.com/klauspost/compress v1.17.11

@@ -34,12 +34,15 @@ type NF struct {
 func All() []NF {
 	return []NF{
 		{Name: "arp", Summary: "answers ARP requests and IPv6 neighbour solicitations", Text: arpText, define: defineARP},
+		{Name: "balancer", Summary: "spreads the flows to one address over servers", Text: balancerText, define: defineBalancer},
 		{Name: "bridge", Summary: "passes packets from one port to another", Text: bridgeText, define: defineBridge},
 		{Name: "firewall", Summary: "lets packets pass by ordered rules", Text: firewallText, define: defineFirewall},
 		{Name: "forward", Summary: "sends packets to a service or a port", Text: forwardText, define: defineForward},
 		{Name: "limiter", Summary: "drops what exceeds a rate, in all or per flow", Text: limiterText, define: defineLimiter, ReadOnly: true},
 		{Name: "monitor", Summary: "counts packets by protocol and finds the top talkers", Text: monitorText, define: defineMonitor, ReadOnly: true},
+		{Name: "nat", Summary: "hides addresses behind one (source NAT)", Text: natText, define: defineNAT},
 		{Name: "pcap", Summary: "writes packets to a capture file", Text: pcapText, define: definePcap, ReadOnly: true},
+		{Name: "router", Summary: "routes IPv4 and IPv6 by longest prefix", Text: routerText, define: defineRouter},
 		{Name: "tracker", Summary: "keeps a table of flows and exports those that end", Text: trackerText, define: defineTracker, ReadOnly: true},
 	}
 }

@@ -100,10 +100,13 @@ func Echo(t testing.TB, src, dst string, id uint16, request bool) []byte {
 		&layers.ICMPv6Echo{Identifier: id, SeqNumber: 1}, gopacket.Payload("ping"))...)
 }
 
-// ARP is a request (operation 1) or an answer (2).
+// ARP is a request (operation 1), to all, or an answer (2).
 func ARP(t testing.TB, operation uint16, srcMAC, src, dstMAC, dst string) []byte {
 	ether := Ether(layers.EthernetTypeARP)
-	ether.SrcMAC = []byte(srcMAC)
+	ether.SrcMAC, ether.DstMAC = []byte(srcMAC), []byte(dstMAC)
+	if operation == 1 {
+		ether.DstMAC = layers.EthernetBroadcast
+	}
 	return Frame(t, ether, &layers.ARP{AddrType: layers.LinkTypeEthernet, Protocol: layers.EthernetTypeIPv4, HwAddressSize: 6, ProtAddressSize: 4,
 		Operation: operation, SourceHwAddress: []byte(srcMAC), SourceProtAddress: netip.MustParseAddr(src).AsSlice(),
 		DstHwAddress: []byte(dstMAC), DstProtAddress: netip.MustParseAddr(dst).AsSlice()})
