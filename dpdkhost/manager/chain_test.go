@@ -57,14 +57,14 @@ func TestMain(m *testing.M) {
 		e := &nf.Edge{Memory: mem, Rings: rings, Bell: bell}
 		runtime.LockOSThread()
 		for {
-			if e.Turn(func(batch []nf.Packet) {
+			if e.Turn(nf.Handler(func(batch []nf.Packet) {
 				for i := range batch {
 					batch[i].Data()[0]++
 					batch[i].Next()
 				}
-			}) == 0 {
+			})) == 0 {
 				bell.Ring()
-				rings.Receive.Wait(-1)
+				rings.Receive.Wait(-1, nil)
 			}
 		}
 	}

@@ -221,7 +221,7 @@ func startNF(tb testing.TB, m *manager.Manager, service uint16, h nf.Handler) {
 			}
 			if e.Turn(h) == 0 {
 				bell.Ring()
-				rings.Receive.Wait(int64(10 * time.Millisecond))
+				rings.Receive.Wait(int64(10*time.Millisecond), nil)
 			}
 		}
 	}()

@@ -106,11 +106,11 @@ func (r *Ring) Pop(list []Desc) int {
 // Empty reports whether the consumer has nothing to read.
 func (r *Ring) Empty() bool { return r.shared.tail.Load() == r.head }
 
-// Wait sleeps until the producer wakes the consumer or the timeout (nanoseconds; below zero
-// for none) is over. It returns at once if there is something to read.
-func (r *Ring) Wait(timeout int64) {
+// Wait sleeps until Wake is called or the timeout (nanoseconds; below zero for none) is over. It
+// returns at once if there is something to read, or if unless, which may be nil, says so.
+func (r *Ring) Wait(timeout int64, unless func() bool) {
 	r.shared.sleep.Store(1)
-	if !r.Empty() {
+	if !r.Empty() || unless != nil && unless() {
 		r.shared.sleep.Store(0)
 		return
 	}
