@@ -21,6 +21,22 @@ func OffloadsOff(device string) error {
 	return nil
 }
 
+// RxQueues returns how many receive queues a device uses, in the calling thread's network
+// namespace.
+func RxQueues(device string) (int, error) {
+	// struct ethtool_channels
+	var c struct {
+		cmd                             uint32
+		maxRx, maxTx, maxOther, maxBoth uint32
+		rx, tx, other, both             uint32
+	}
+	c.cmd = unix.ETHTOOL_GCHANNELS
+	if err := ethtool(device, unsafe.Pointer(&c)); err != nil {
+		return 0, fmt.Errorf("queues of %s: %w", device, err)
+	}
+	return int(c.rx + c.both), nil
+}
+
 // SetScatterGather says whether a device takes frames in pieces of memory, in the calling thread's
 // network namespace. Without it, the kernel divides large frames and copies each to one piece.
 func SetScatterGather(device string, on bool) error {
@@ -92,12 +108,16 @@ const maxFeatures = 256
 // calling thread's network namespace. Those that cannot be turned off stay.
 func KeepFeatures(device string, keep func(name string) bool) error {
 	const features = 4 // ETH_SS_FEATURES
+	// A length that is not that of the set gets no names from Linux 6.18; 0 gets all.
 	names := struct {
 		cmd, set, n uint32
 		data        [maxFeatures][ethtoolStrings]byte
-	}{cmd: unix.ETHTOOL_GSTRINGS, set: features, n: maxFeatures}
+	}{cmd: unix.ETHTOOL_GSTRINGS, set: features}
 	if err := ethtool(device, unsafe.Pointer(&names)); err != nil {
 		return fmt.Errorf("names of the features of %s: %w", device, err)
+	}
+	if names.n == 0 {
+		return fmt.Errorf("names of the features of %s: the kernel tells none", device)
 	}
 	type block struct{ available, requested, active, neverChanged uint32 }
 	is := struct {
