@@ -112,6 +112,12 @@ func newManager(tb testing.TB, c manager.Config) (*manager.Manager, func()) {
 // newLab makes a lab. Packets go from each host to the other, through an NF if there is one.
 func newLab(tb testing.TB, c Config, handler nf.Handler) *lab {
 	tb.Helper()
+	return newMixedLab(tb, [2]Config{c, c}, handler)
+}
+
+// newMixedLab makes a lab with a kind of port for each host.
+func newMixedLab(tb testing.TB, c [2]Config, handler nf.Handler) *lab {
+	tb.Helper()
 	l := &lab{}
 	l.manager, l.end = newManager(tb, manager.Config{Frames: 16384})
 	l.opener = NewOpener(l.manager)
@@ -120,7 +126,7 @@ func newLab(tb testing.TB, c Config, handler nf.Handler) *lab {
 	must(tb, err)
 	for i := range l.hosts {
 		l.hosts[i] = newHost(tb)
-		l.connect(tb, i, c)
+		l.connect(tb, i, c[i])
 	}
 	if handler != nil {
 		startNF(tb, l.manager, 7, handler)

@@ -23,6 +23,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"weft/dpdkhost/manager"
 	"weft/dpdkhost/shm"
@@ -53,6 +54,8 @@ type Config struct {
 	MTU int    `json:"mtu,omitempty"`
 	// Plain makes every packet come in as on a wire: checksums complete, super-frames divided.
 	Plain bool `json:"plain,omitempty"`
+	// Mode of an XDP port: native or generic; by default native, and generic where that fails.
+	Mode string `json:"mode,omitempty"`
 }
 
 // An Opener opens the ports of one manager; its XDP ports share the packet memory. It may be used
@@ -60,6 +63,9 @@ type Config struct {
 type Opener struct {
 	mem *shm.Memory
 	tun string // the file that makes TAP devices
+
+	mu      sync.Mutex
+	sockets []*xdp // open
 }
 
 // NewOpener returns an opener of ports for a manager.
@@ -73,6 +79,7 @@ func constructors() map[Kind]constructor {
 	return map[Kind]constructor{
 		Packet: openPacket,
 		TAP:    openTAP,
+		XDP:    openXDP,
 	}
 }
 
@@ -102,6 +109,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MTU != 0 && (c.MTU < 68 || c.MTU > 65521) {
 		return fail("MTU %d: write one from 68 to 65521", c.MTU)
+	}
+	if !slices.Contains([]string{"", modeNative, modeGeneric}, c.Mode) {
+		return fail("there is no XDP mode %q: write %s or %s", c.Mode, modeNative, modeGeneric)
 	}
 	return nil
 }
@@ -137,7 +147,7 @@ func choose(device string) []Kind {
 		return []Kind{TAP}
 	}
 	if _, err := os.Stat("/sys/class/net/" + device + "/device"); err == nil {
-		return []Kind{Packet}
+		return []Kind{XDP, Packet}
 	}
 	return []Kind{Packet}
 }

@@ -1,0 +1,162 @@
+package port
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"weft/dpdkhost/manager"
+	"weft/internal/device"
+)
+
+// Super-frames go out of ports that have none, and small frames into those that have: ports of
+// all kinds share the memory.
+func TestMixed(t *testing.T) {
+	needXDP(t)
+	for _, c := range [][2]Config{
+		{{Kind: Packet}, {Kind: XDP, Mode: modeNative}},
+		{{Kind: XDP, Mode: modeGeneric}, {Kind: TAP}},
+		{{Kind: XDP, Mode: modeGeneric}, {Kind: XDP, Mode: modeNative}},
+	} {
+		t.Run(fmt.Sprintf("%s%s-%s%s", c[0].Kind, c[0].Mode, c[1].Kind, c[1].Mode), func(t *testing.T) {
+			l := newMixedLab(t, c, nil)
+			for _, six := range []bool{false, true} {
+				l.talk(t, six, 1, 1400, 4000)
+				for from := range 2 {
+					l.transfer(t, from, six, 2_000_000)
+				}
+			}
+			l.settled(t)
+		})
+	}
+}
+
+// An XDP port says what it cannot do, and what to do instead.
+func TestXDPRefuses(t *testing.T) {
+	needXDP(t)
+	m, _ := newManager(t, manager.Config{Frames: 1024})
+	o := NewOpener(m)
+	makeVeth(t, "n-eth1", "h-eth1", Config{MTU: 9000})
+	_, _, err := o.Open(Config{Kind: XDP, Device: "n-eth1"})
+	if err == nil || !strings.Contains(err.Error(), "MTU") {
+		t.Errorf("a large MTU: %v", err)
+	}
+	if _, _, err = o.Open(Config{Kind: XDP, Device: "nothing"}); err == nil {
+		t.Error("a port on no interface")
+	}
+	makeVeth(t, "n-eth2", "h-eth2", Config{})
+	attachProgram(t, "n-eth2", "firewall")
+	_, _, err = o.Open(Config{Kind: XDP, Device: "n-eth2"})
+	if err == nil || !strings.Contains(err.Error(), "firewall") || !strings.Contains(err.Error(), "xdp off") {
+		t.Errorf("an interface with a program that is somebody's: %v", err)
+	}
+	if !hasProgram(t, "n-eth2") {
+		t.Error("the program is gone")
+	}
+	for _, c := range []Config{{Kind: XDP, Device: "e", Mode: "fast"}} {
+		if err := c.Validate(); err == nil {
+			t.Errorf("%+v is accepted", c)
+		}
+	}
+}
+
+// A program that a killed process left is removed, and ours goes with the port.
+func TestXDPStale(t *testing.T) {
+	needXDP(t)
+	m, _ := newManager(t, manager.Config{Frames: 1024})
+	o := NewOpener(m)
+	makeVeth(t, "n-eth1", "h-eth1", Config{})
+	attachProgram(t, "n-eth1", "xsk_def_prog")
+	p, _, err := o.Open(Config{Kind: XDP, Device: "n-eth1"})
+	must(t, err)
+	must(t, m.AddPort(1, "n-eth1", p))
+	if _, _, err := o.Open(Config{Kind: XDP, Device: "n-eth1"}); err == nil || !strings.Contains(err.Error(), "still runs") {
+		t.Errorf("a second port on an interface: %v", err)
+	}
+	must(t, m.RemovePort(1))
+	if hasProgram(t, "n-eth1") {
+		t.Error("the program is still there")
+	}
+}
+
+// attachProgram leaves a program on an interface, as a process does that is killed.
+func attachProgram(t *testing.T, ifname, name string) {
+	t.Helper()
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: name, Type: ebpf.XDP, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 2), asm.Return()}})
+	must(t, err)
+	defer p.Close()
+	l, err := netlink.LinkByName(ifname)
+	must(t, err)
+	must(t, netlink.LinkSetXdpFd(l, p.FD()))
+}
+
+func hasProgram(t *testing.T, ifname string) bool {
+	t.Helper()
+	l, err := netlink.LinkByName(ifname)
+	must(t, err)
+	return l.Attrs().Xdp != nil && l.Attrs().Xdp.Attached
+}
+
+const childPort = "WEFT_PORT_TEST_CHILD"
+
+// A manager that is killed leaves no program and no interface of its making, and the next one has
+// its ports.
+func TestKilled(t *testing.T) {
+	if kind := os.Getenv(childPort); kind != "" {
+		m, _ := newManager(t, manager.Config{Frames: 1024})
+		c := Config{Kind: Kind(kind), Device: "n-eth1"}
+		if c.Kind == TAP {
+			c.Device = "h-eth1"
+		}
+		p, _, err := NewOpener(m).Open(c)
+		must(t, err)
+		must(t, m.AddPort(1, c.Device, p))
+		fmt.Println("running")
+		select {}
+	}
+	for _, kind := range []Kind{Packet, TAP, XDP} {
+		t.Run(string(kind), func(t *testing.T) {
+			if kind == XDP {
+				needXDP(t)
+			}
+			if kind == TAP {
+				fd, err := unix.Open(device.TUN, unix.O_RDWR, 0)
+				if err != nil {
+					t.Skipf("no TAP devices for this user: %v", err)
+				}
+				unix.Close(fd)
+			}
+			if kind != TAP {
+				makeVeth(t, "n-eth1", "h-eth1", Config{})
+			}
+			for range 2 {
+				cmd := exec.Command("/proc/self/exe", "-test.run=^TestKilled$")
+				cmd.Env = append(os.Environ(), childPort+"="+string(kind))
+				cmd.Stderr = os.Stderr
+				out, err := cmd.StdoutPipe()
+				must(t, err)
+				must(t, cmd.Start())
+				b := make([]byte, 8)
+				if _, err := out.Read(b); err != nil || string(b) != "running\n" {
+					t.Errorf("the port was not opened: %q, %v", b, err)
+				}
+				must(t, cmd.Process.Signal(unix.SIGKILL))
+				cmd.Wait()
+				eventually(t, "something is left", func() bool {
+					if kind == TAP {
+						_, err := netlink.LinkByName("h-eth1")
+						return err != nil
+					}
+					return !hasProgram(t, "n-eth1")
+				})
+			}
+		})
+	}
+}
