@@ -202,7 +202,7 @@ func lastAddr(p netip.Prefix) netip.Addr {
 // chooseMACs derives the MACs that nobody gave from the interfaces' names.
 func (g *growth) chooseMACs() {
 	for e := range g.ends() {
-		for salt := 0; e.is.MAC == ""; salt++ {
+		for salt := 0; e.is.MAC == "" && !e.keepsMAC; salt++ {
 			if mac := hashMAC(e.id(), salt); g.take(macClaim(mac), e.where.text) {
 				e.is.MAC = mac
 			}

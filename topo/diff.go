@@ -141,7 +141,7 @@ func (m *matcher) matchLinks() {
 	for _, s := range m.spec.Switches {
 		kinds[s.Name] = switchNode
 	}
-	same := func(name string) bool { return m.plan.index.nodes[name].kind == kinds[name] }
+	same := func(name string) bool { return m.plan.index.nodes[name].kind == kinds[name] } // NICs have none
 	for i, l := range m.plan.Links {
 		if !same(l.A.Node) || !same(l.B.Node) {
 			continue // a node of the same name, but of another kind
@@ -227,7 +227,9 @@ func (m *matcher) pin() {
 // pinEnd lets an end be the interface that it is.
 func (m *matcher) pinEnd(e *LinkEnd, now *Interface) {
 	port := now.Port
+	_, isNIC := NIC(e.Node)
 	switch {
+	case isNIC:
 	case e.Port != nil || m.given[portClaim(e.Node, port)]:
 	case e.Interface != "":
 		e.Port = &port

@@ -124,6 +124,8 @@ type draftEnd struct {
 	is       Interface // Port and Name are right after choosePorts, and so on
 	where    place
 	onSwitch bool
+	onNIC    bool // outside: it has no interface here
+	keepsMAC bool // its device is a NIC, with a MAC of its own
 	// portTaken means that the port asked for is another's, which is an error.
 	portTaken bool
 	// takesHost means that this is the host's first interface and takes the
@@ -189,6 +191,10 @@ func (g *growth) addLinks(list []Link) {
 		if !aok || !bok {
 			continue
 		}
+		if err := checkHW(a, b, &l.LinkSettings); err != nil {
+			g.fail(where.on("driver"), "%w", err)
+			continue
+		}
 		if l.A.Node == l.B.Node {
 			g.fail(where.on("b"), "a link joins two nodes; write another end")
 			continue
@@ -205,13 +211,13 @@ func (g *growth) addLinks(list []Link) {
 			} else if settings.Impaired() {
 				settings.Driver = LinkAuto
 			}
-		case LinkVeth, LinkNetem, LinkWire:
+		case LinkVeth, LinkNetem, LinkWire, LinkHW:
 		case LinkPatch:
 			if err := g.checkPatch(l); err != nil {
 				g.fail(where.on("driver"), "%w", err)
 			}
 		default:
-			g.fail(where.on("driver"), "%w", unknown("driver", string(settings.Driver), []string{"auto", "veth", "netem", "wire", "patch"}))
+			g.fail(where.on("driver"), "%w", unknown("driver", string(settings.Driver), []string{"auto", "veth", "netem", "wire", "patch", "hw"}))
 		}
 		g.links = append(g.links, draftLink{a, b, settings})
 	}
@@ -235,6 +241,9 @@ func (g *growth) addLinks(list []Link) {
 
 // draftEnd checks what can be checked of an end by itself.
 func (g *growth) draftEnd(where place, l LinkEnd) (*draftEnd, bool) {
+	if _, isNIC := NIC(l.Node); isNIC {
+		return g.draftNIC(where, l)
+	}
 	node, ok := g.index.nodes[l.Node]
 	switch {
 	case !ok:
@@ -282,12 +291,14 @@ func (g *growth) checkPatch(l Link) error {
 	return nil
 }
 
-// ends ranges over the ends of the new links in their order.
+// ends ranges over the ends of the new links in their order; NICs are left out.
 func (g *growth) ends() func(yield func(*draftEnd) bool) {
 	return func(yield func(*draftEnd) bool) {
 		for _, l := range g.links {
-			if !yield(l.a) || !yield(l.b) {
-				return
+			for _, e := range []*draftEnd{l.a, l.b} {
+				if !e.onNIC && !yield(e) {
+					return
+				}
 			}
 		}
 	}
@@ -387,6 +398,9 @@ func (g *growth) eachDevice(choose func(device *string, scope, name, id string))
 func (g *growth) commit() {
 	touched := map[string]bool{}
 	attach := func(e *draftEnd) PlannedEnd {
+		if e.onNIC {
+			return PlannedEnd{e.want.Node, e.is.Name}
+		}
 		e.is.Link = g.NextLinkID
 		if e.takesHost {
 			g.keep(g.Host(e.want.Node), e.is)

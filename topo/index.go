@@ -66,6 +66,11 @@ func sizedIndex(p *Plan, nodes, links int) *index {
 			x.put(s.Name, "", j, f)
 		}
 	}
+	for _, l := range p.Links {
+		if nic, _, ok := l.NIC(); ok {
+			x.claims[nameClaim(nic.Node, nic.Interface)] = "interface " + nic.Interface
+		}
+	}
 	for i, h := range p.Hosts {
 		x.nodes[h.Name] = nodeRef{hostNode, i}
 		for j, f := range h.Interfaces {

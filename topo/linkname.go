@@ -139,7 +139,7 @@ func (l PlannedLink) mayHave(s LinkSettings) error {
 	}
 	free := l.Driver == LinkVeth || l.Driver == LinkAuto
 	switch {
-	case s.Driver != l.Driver && (!free || s.Driver == LinkPatch):
+	case s.Driver != l.Driver && (!free || s.Driver == LinkPatch || s.Driver == LinkHW):
 		return fmt.Errorf("a %s link cannot become a %s link while it exists; delete it and add it again", l.Driver, s.Driver)
 	case s.MTU != l.MTU:
 		return errors.New("a link's MTU cannot change while it exists; delete the link and add it again")

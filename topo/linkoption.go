@@ -41,7 +41,7 @@ func linkKeys() []LinkKey {
 		}
 	}
 	return []LinkKey{
-		whole("driver", "DRIVER", "auto, veth, netem, wire, or patch between Open vSwitch switches", func(s *LinkSettings) value { return wordValue(&s.Driver, "", linkDrivers...) }),
+		whole("driver", "DRIVER", "auto, veth, netem, wire, or patch between Open vSwitch switches; hw for a NIC", func(s *LinkSettings) value { return wordValue(&s.Driver, "", linkDrivers...) }),
 		way("bw", "RATE", "rate: 10 (Mbit/s), 64kbit, 2.5gbit; 1 kbit/s to 40 Gbit/s", func(i *Impairment) value { return rateValue{&i.Rate} }),
 		way("burst", "BYTES", "what may pass at once after a pause (none)", func(i *Impairment) value { return bytesValue{&i.Burst} }),
 		way("delay", "TIME", "one-way delay: 5ms, 250us", func(i *Impairment) value { return timeValue{&i.Delay} }),
@@ -75,6 +75,7 @@ func linkKeys() []LinkKey {
 		way("trace", "FILE", "rate, delay and loss over time: a Mahimahi trace or CSV", func(i *Impairment) value { return stringValue{&i.Trace} }),
 		whole("mtu", "BYTES", "largest IP packet (1500)", func(s *LinkSettings) value { return mtuValue{&s.MTU} }),
 		whole("seed", "N", "the same frames meet the same fate in every run (wire)", func(s *LinkSettings) value { return seedValue{&s.Seed} }),
+		whole("force", "BOOL", "lend a NIC that the machine is using (hw)", func(s *LinkSettings) value { return boolValue{&s.Force} }),
 		whole("record", "FILE", "write each frame's fate to a CSV file, in whose name {link} is the link's (wire)", func(s *LinkSettings) value { return stringValue{&s.Record} }),
 	}
 }
@@ -90,6 +91,8 @@ type LinkSettings struct {
 	Seed *uint64 `json:"seed,omitempty"`
 	// Record is a file to which the fate of each frame goes.
 	Record string `json:"record,omitempty"`
+	// Force lends a NIC that the machine is using.
+	Force bool `json:"force,omitempty"`
 }
 
 // Impaired reports whether the link does anything to its frames.
@@ -265,6 +268,10 @@ func (s LinkSettings) check() error {
 	case LinkNetem:
 		if s.NeedsWire() {
 			errs = append(errs, errors.New("seed, record, trace, drop and drop_if need the driver wire; leave driver=netem out"))
+		}
+	case LinkHW:
+		if s.Impaired() || s.Seed != nil || s.Record != "" {
+			errs = append(errs, errors.New("a hw link is what the NIC is plugged into, and weft impairs nothing on it; put a switch between and impair the link to that"))
 		}
 	default:
 		if s.Impaired() || s.Seed != nil || s.Record != "" {

@@ -25,6 +25,8 @@ func checkName(name string) error {
 		return errors.New("the name is empty; write one")
 	case !utf8.ValidString(name):
 		return fmt.Errorf("the name %q is not valid UTF-8", name)
+	case strings.HasPrefix(name, NICPrefix):
+		return fmt.Errorf("the name %q begins with %s, which stands for a NIC of this machine; write another", name, NICPrefix)
 	case name == "." || name == "..":
 		return fmt.Errorf("%q cannot be a name; write one with a letter or digit", name)
 	case strings.ContainsFunc(name, bad):

@@ -70,7 +70,7 @@ func (o Options) Spec() (Spec, error) {
 	link, err := ParseLink(o.Link)
 	note(err)
 	for i := range s.Links {
-		if s.Links[i].LinkSettings == (LinkSettings{}) {
+		if s.Links[i].LinkSettings == (LinkSettings{}) && !s.Links[i].hw() {
 			s.Links[i].LinkSettings = link
 		}
 	}

@@ -72,7 +72,8 @@ type Interface struct {
 	Name   string `json:"name"`
 	Device string `json:"device"`
 	// Port is the OpenFlow port on a switch, the interface number on a host.
-	Port int          `json:"port"`
+	Port int `json:"port"`
+	// MAC is empty if the device is a NIC that keeps its own.
 	MAC  string       `json:"mac"`
 	IP   netip.Prefix `json:"ip,omitzero"`
 	IP6  netip.Prefix `json:"ip6,omitzero"`
@@ -133,8 +134,11 @@ func (p *Plan) find(kind nodeKind, name string, n int, nameOf func(int) string) 
 	return 0, false
 }
 
-// Interface returns the interface that e names, or nil.
+// Interface returns the interface that e names, or nil. That of a NIC has a name only.
 func (p *Plan) Interface(e PlannedEnd) *Interface {
+	if nic, ok := NIC(e.Node); ok {
+		return &Interface{Name: nic}
+	}
 	list := p.interfaces(e.Node)
 	if list == nil {
 		return nil

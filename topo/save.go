@@ -150,7 +150,7 @@ func (p *Plan) fullSpec() Spec {
 
 func (p *Plan) fullEnd(e PlannedEnd) LinkEnd {
 	i := p.Interface(e)
-	if i == nil {
+	if _, isNIC := NIC(e.Node); i == nil || isNIC {
 		return LinkEnd{Node: e.Node}
 	}
 	end := LinkEnd{Node: e.Node, Interface: i.Name, Port: new(int), MAC: i.MAC, IP: i.IP, IP6: i.IP6}
@@ -169,7 +169,7 @@ func cloneSpec(s Spec) Spec {
 func leaveOutLinkDefaults(s *Spec) {
 	for i := range s.Links {
 		l := &s.Links[i]
-		if l.Driver == LinkVeth || l.Driver == LinkAuto || l.Driver == LinkWire && (s.Seed != nil || l.NeedsWire()) {
+		if l.Driver == LinkVeth || l.Driver == LinkAuto || l.Driver == LinkHW || l.Driver == LinkWire && (s.Seed != nil || l.NeedsWire()) {
 			l.Driver = ""
 		}
 		if s.Seed != nil {

@@ -164,7 +164,7 @@ const (
 	LinkPatch LinkDriver = "patch" // an Open vSwitch patch port pair, between switches
 )
 
-var linkDrivers = []LinkDriver{LinkAuto, LinkVeth, LinkNetem, LinkWire, LinkPatch}
+var linkDrivers = []LinkDriver{LinkAuto, LinkVeth, LinkNetem, LinkWire, LinkPatch, LinkHW}
 
 // A Link joins two nodes.
 type Link struct {
@@ -175,6 +175,7 @@ type Link struct {
 
 // A LinkEnd is one node's side of a Link.
 type LinkEnd struct {
+	// Node is a host or switch, or NICPrefix and a NIC of the machine.
 	Node string `json:"node"`
 	// Interface is the interface's name; default NODE-ethPORT.
 	Interface string `json:"interface,omitempty"`

@@ -107,13 +107,19 @@ func (b *builder) end(n *yaml.Node) []topo.LinkEnd {
 		if e.Node == "" && len(b.errs) == before {
 			b.at(n.Line, n.Column, "the end of the link has no node; write {node: NAME, ...}")
 		}
-		if e.Node == "" || !b.isNode(n, e.Node) {
+		if e.Node == "" || !b.isEnd(n, e.Node) {
 			return nil
 		}
 		return []topo.LinkEnd{e}
 	}
 	b.at(n.Line, n.Column, "%s is not the end of a link; write a name, or {node: NAME, port: 1, ...}", quote(n))
 	return nil
+}
+
+// isEnd is isNode for the ends of links, which may be NICs of the machine.
+func (b *builder) isEnd(n *yaml.Node, name string) bool {
+	_, isNIC := topo.NIC(name)
+	return isNIC || b.isNode(n, name)
 }
 
 // endText reads NODES, NODES/PORT or NODES/INTERFACE, with ranges.
@@ -123,7 +129,7 @@ func (b *builder) endText(n *yaml.Node, text string) []topo.LinkEnd {
 		name, port, hasPort := strings.Cut(one, "/")
 		members, isGroup := b.groups[name]
 		if !isGroup {
-			if !b.isNode(n, name) {
+			if !b.isEnd(n, name) {
 				return nil
 			}
 			members = []string{name}
@@ -164,7 +170,8 @@ func (b *builder) link(n *yaml.Node, x, y []topo.LinkEnd, cross bool, settings *
 		b.at(n.Line, n.Column, "the network has more than %d links", topo.MaxLinks)
 		return
 	}
-	options, layers := b.allOptions(settings)
+	lent := slices.ContainsFunc(append(x, y...), func(e topo.LinkEnd) bool { _, is := topo.NIC(e.Node); return is })
+	options, layers := b.allOptions(settings, !lent)
 	s, ok := b.linkSettings(options, n)
 	if !ok {
 		return
@@ -199,9 +206,9 @@ type option struct {
 	at   *yaml.Node
 }
 
-// allOptions returns the options of a link, those of all links among them.
-func (b *builder) allOptions(settings *yaml.Node) (options []option, layers []layer) {
-	if d := b.defaults[linkKind]; d != nil {
+// allOptions returns the options of a link, those of all links among them, unless it lends a NIC.
+func (b *builder) allOptions(settings *yaml.Node, withDefaults bool) (options []option, layers []layer) {
+	if d := b.defaults[linkKind]; d != nil && withDefaults {
 		options, _ = b.linkOptions(d)
 		layers = append(layers, layer{d, 0, 1})
 	}

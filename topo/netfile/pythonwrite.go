@@ -61,6 +61,10 @@ func Python(s topo.Spec, note func(string)) ([]byte, error) {
 		fmt.Fprintf(&b, "        self.addHost(%s)\n", args)
 	}
 	for _, l := range s.Links {
+		if nic, node, ok := lent(l); ok {
+			leave("link %s-%s is left out; Mininet's programs write Intf(%s, node=net[%s]) before the start", l.A.Node, l.B.Node, pyText(nic), pyText(node))
+			continue
+		}
 		fmt.Fprintf(&b, "        self.addLink(%s)\n", pyLink(l, leave))
 	}
 	if len(s.Hosts)+len(s.Switches)+len(s.Links) == 0 {
@@ -164,4 +168,13 @@ func pyLink(l topo.Link, leave func(string, ...any)) pyArgs {
 		}
 	}
 	return args
+}
+
+// lent returns the NIC that a link lends, and to which node.
+func lent(l topo.Link) (nic, node string, ok bool) {
+	if nic, ok := topo.NIC(l.B.Node); ok {
+		return nic, l.A.Node, true
+	}
+	nic, ok = topo.NIC(l.A.Node)
+	return nic, l.B.Node, ok
 }
