@@ -22,7 +22,7 @@ import (
 func arrows() map[string][]string {
 	bottom := []string{"topo", "internal/"}
 	return map[string][]string{
-		"cmd/weft": {"session", "graph", "link/record", "link/parquet", "experiment", "script", "shell", "api", "network", "capture", "conversation", "topo", "topo/netfile", "topologies", "internal/doctor", "internal/sandbox"},
+		"cmd/weft": {"session", "graph", "link/record", "link/parquet", "experiment", "script", "shell", "api", "network", "capture", "conversation", "topo", "topo/netfile", "topologies", "internal/doctor", "internal/sandbox", "dpdkhost/nic"},
 		// Builds networks, acts on them, checks and reports.
 		"experiment":     {"graph", "api", "network", "capture", "conversation", "control", "control/openflow", "topo", "topo/", "internal/"},
 		"graph":          {"topo"},
@@ -30,7 +30,7 @@ func arrows() map[string][]string {
 		"shell":          {"script", "api", "network", "capture", "conversation", "topo"},
 		"script":         {"experiment", "api", "network", "topo"},
 		"api":            {"network", "node", "capture", "conversation", "topo", "internal/sandbox"},
-		"network":        {"node", "link", "link/parquet", "link/wire", "link/netem", "control", "capture", "conversation", "dpdkhost", "topo", "internal/"},
+		"network":        {"node", "link", "link/parquet", "link/wire", "link/netem", "control", "capture", "conversation", "dpdkhost", "dpdkhost/nic", "topo", "internal/"},
 		"node":           bottom, // not link: network joins them
 		"link":           bottom, // not node
 		"link/wire":      {"link", "link/record", "link/wire/lane", "topo", "internal/"},
@@ -54,6 +54,7 @@ func arrows() map[string][]string {
 		"dpdkhost/manager":    {"dpdkhost/shm", "dpdkhost/nf", "internal/vnet"},
 		"dpdkhost/port":       {"dpdkhost/shm", "dpdkhost/manager", "link", "internal/"},
 		"dpdkhost/nic":        nil,
+		"internal/sandbox":    {"dpdkhost/nic"}, // which it lends
 		// A port of the manager.
 		"dpdkhost/memif": {"dpdkhost/manager", "dpdkhost/shm"},
 		"topo/netfile":   {"topo"},

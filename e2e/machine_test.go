@@ -49,9 +49,11 @@ func lookAtMachine() machine {
 		}
 		return nil
 	})
-	if list, err := os.ReadDir("/run/weft"); err == nil && alone {
-		for _, e := range list {
-			note("state", e.Name())
+	for _, dir := range []string{"/run/weft", "/run/weft-machine"} {
+		if list, err := os.ReadDir(dir); err == nil && alone {
+			for _, e := range list {
+				note("state", e.Name())
+			}
 		}
 	}
 	return m

@@ -122,6 +122,12 @@ func ownMachine() error {
 	if err := unix.Mount("e2e", "/run/weft", "tmpfs", 0, "mode=0700"); err != nil {
 		return fmt.Errorf("/run/weft: %w", err)
 	}
+	if err := os.MkdirAll("/run/weft-machine", 0o700); err != nil {
+		return err
+	}
+	if err := unix.Mount("e2e", "/run/weft-machine", "tmpfs", 0, "mode=0700"); err != nil {
+		return fmt.Errorf("/run/weft-machine: %w", err)
+	}
 	// Ordinary users may make TAP devices, as on most machines.
 	if err := unix.Mount("e2e", "/dev/net", "tmpfs", unix.MS_NOSUID, "mode=0755"); err == nil {
 		if err := unix.Mknod("/dev/net/tun", unix.S_IFCHR, int(unix.Mkdev(10, 200))); err == nil {

@@ -196,6 +196,9 @@ func observable(plan *topo.Plan) map[string]topo.PlannedEnd {
 	count := map[string]int{}
 	for _, l := range plan.Links {
 		for _, e := range []topo.PlannedEnd{l.A, l.B} {
+			if _, isNIC := topo.NIC(e.Node); isNIC {
+				continue // there is nothing to watch at outside
+			}
 			ends[e.Interface] = e
 			count[e.Interface]++
 		}

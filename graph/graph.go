@@ -66,6 +66,7 @@ const (
 	hostKind       kind = "host"
 	switchKind     kind = "switch"
 	controllerKind kind = "controller"
+	nicKind        kind = "nic" // outside, what a NIC is plugged into
 )
 
 // eachNode calls f for each node, in the plan's order; detail is an address or the like.
@@ -85,6 +86,11 @@ func (g Graph) eachNode(f func(k kind, name, detail string)) {
 	}
 	for _, c := range g.Plan.Controllers {
 		f(controllerKind, c.Name, string(c.Kind))
+	}
+	for _, l := range g.Plan.Links {
+		if nic, _, ok := l.NIC(); ok {
+			f(nicKind, nic.Node, "")
+		}
 	}
 }
 
@@ -106,7 +112,7 @@ func label(l topo.PlannedLink) string {
 func (g Graph) dot(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "graph %s {\n\tlayout=neato; overlap=prism; splines=true;\n\tnode [fontname=\"sans-serif\"]; edge [fontname=\"sans-serif\" fontsize=10];\n", dotQuote(g.Plan.Name))
-	shapes := map[kind]string{hostKind: "shape=box style=rounded", switchKind: "shape=ellipse style=filled fillcolor=\"#dbe9f6\"", controllerKind: "shape=box style=dashed"}
+	shapes := map[kind]string{hostKind: "shape=box style=rounded", switchKind: "shape=ellipse style=filled fillcolor=\"#dbe9f6\"", controllerKind: "shape=box style=dashed", nicKind: "shape=cds"}
 	g.eachNode(func(k kind, name, detail string) {
 		text := name
 		if detail != "" {
@@ -143,7 +149,7 @@ func (g Graph) mermaid(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString("graph TD\n")
 	ids := map[string]string{}
-	shapes := map[kind][2]string{hostKind: {"(", ")"}, switchKind: {"([", "])"}, controllerKind: {"[[", "]]"}}
+	shapes := map[kind][2]string{hostKind: {"(", ")"}, switchKind: {"([", "])"}, controllerKind: {"[[", "]]"}, nicKind: {">", "]"}}
 	g.eachNode(func(k kind, name, detail string) {
 		ids[name] = fmt.Sprintf("n%d", len(ids)+1) // names may be words of Mermaid's: end
 		text := mermaidText(name)

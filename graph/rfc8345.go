@@ -56,6 +56,11 @@ func (g Graph) rfc8345() rfcDocument {
 		add(h.Name, len(h.Interfaces), func(i int) string { return h.Interfaces[i].Name })
 	}
 	for _, l := range g.Plan.Links {
+		if nic, _, ok := l.NIC(); ok {
+			add(nic.Node, 1, func(int) string { return nic.Interface })
+		}
+	}
+	for _, l := range g.Plan.Links {
 		for _, way := range []struct{ from, to int }{{0, 1}, {1, 0}} {
 			ends := [2]struct{ node, point string }{{l.A.Node, l.A.Interface}, {l.B.Node, l.B.Interface}}
 			a, b := ends[way.from], ends[way.to]

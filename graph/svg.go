@@ -121,7 +121,7 @@ func (g Graph) drawLinks(d *drawing) {
 	}
 }
 
-// node draws a node: hosts as boxes, switches round, controllers dashed.
+// node draws a node: hosts as boxes, switches round, controllers and NICs dashed.
 func (d *drawing) node(k kind, name, detail string) {
 	p := d.at[name]
 	text := short(name, 10)
@@ -132,6 +132,8 @@ func (d *drawing) node(k kind, name, detail string) {
 		fmt.Fprintf(d, `<ellipse cx="%.1f" cy="%.1f" rx="%.1f" ry="16" fill="#dbe9f6" stroke="#2b6ca3"/>`, p.x, p.y, half)
 	case controllerKind:
 		fmt.Fprintf(d, `<rect x="%.1f" y="%.1f" width="%.1f" height="28" fill="#fff6df" stroke="#b8860b" stroke-dasharray="4 2"/>`, p.x-half, p.y-14, 2*half)
+	case nicKind:
+		fmt.Fprintf(d, `<rect x="%.1f" y="%.1f" width="%.1f" height="26" fill="#f0f0f0" stroke="#555" stroke-dasharray="2 2"/>`, p.x-half, p.y-13, 2*half)
 	default:
 		fmt.Fprintf(d, `<rect x="%.1f" y="%.1f" width="%.1f" height="26" rx="5" fill="#eef5e9" stroke="#5b8c3a"/>`, p.x-half, p.y-13, 2*half)
 	}

@@ -236,7 +236,11 @@ func (s *captureSet) add(target string) error {
 		return nil
 	case target == targetAll:
 		for _, l := range s.plan.Links {
-			if err := s.addEnd(l.A); err != nil {
+			end := l.A
+			if _, node, ok := l.NIC(); ok {
+				end = node
+			}
+			if err := s.addEnd(end); err != nil {
 				s.notes = append(s.notes, err.Error())
 			}
 		}
@@ -256,7 +260,7 @@ func (s *captureSet) add(target string) error {
 func (s *captureSet) end(name string) (topo.PlannedEnd, bool) {
 	for _, l := range s.plan.Links {
 		for _, e := range []topo.PlannedEnd{l.A, l.B} {
-			if e.Interface == name {
+			if _, isNIC := topo.NIC(e.Node); e.Interface == name && !isNIC {
 				return e, true
 			}
 		}
@@ -293,6 +297,9 @@ func (s *captureSet) addLink(target string) error {
 			e := l.A
 			if e.Node != a {
 				e = l.B
+			}
+			if _, node, ok := l.NIC(); ok {
+				e = node
 			}
 			if err := s.addEnd(e); err != nil {
 				return err

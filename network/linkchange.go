@@ -164,7 +164,7 @@ func (n *Network) linkEvent(l topo.PlannedLink, what string) {
 // going to.
 func (n *Network) applyLink(l topo.PlannedLink) error {
 	r := n.runningLink(l.ID)
-	if r == nil || r.driver == topo.LinkPatch {
+	if r == nil || r.driver == topo.LinkPatch || r.driver == topo.LinkHW {
 		return nil
 	}
 	next, want := l.LinkSettings, n.chooseDriver(l.LinkSettings)
@@ -356,7 +356,7 @@ func (n *Network) setAllEnds(ctx context.Context, changes []endsChange) error {
 		}
 		for i, e := range []topo.PlannedEnd{c.A, c.B} {
 			was, is := c.r.ends[i].gate(), c.next[i].gate()
-			if was == is {
+			if was == is || was.Device == "" { // outside nothing can be stopped
 				continue
 			}
 			if n.portDatapath(e.Node) == topo.DatapathAFXDP {
@@ -424,6 +424,9 @@ func (n *Network) cutLink(ctx context.Context, v topo.LinkView, way string, cut 
 	if r == nil {
 		return errors.New("it does not run")
 	}
+	if r.driver == topo.LinkHW {
+		return errors.New("what a NIC is plugged into cannot be cut; take it down, or cut the link behind a switch")
+	}
 	err := n.setEnds(ctx, v.PlannedLink, r, func(i int, e *linkEnd) { e.cut = e.cut && !ways[i] || cut && ways[i] })
 	if err == nil {
 		n.linkEvent(v.PlannedLink, cutText(v.PlannedLink, r))
@@ -450,6 +453,9 @@ func (n *Network) setLinkUp(ctx context.Context, l topo.PlannedLink, up bool) er
 	for _, e := range []topo.PlannedEnd{l.A, l.B} {
 		if l.Driver == topo.LinkPatch {
 			errs = append(errs, n.setPatch(ctx, e, upOrDown(up)))
+			continue
+		}
+		if _, isNIC := topo.NIC(e.Node); isNIC {
 			continue
 		}
 		errs = append(errs, n.onDevice(e, func(h *netlink.Handle, dev netlink.Link) error {

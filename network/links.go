@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"weft/internal/ns"
+	"weft/internal/sandbox"
 	"weft/link"
 	"weft/link/netem"
 	"weft/link/parquet"
@@ -49,11 +50,12 @@ type runningLink struct {
 	settings topo.LinkSettings
 	ends     [2]linkEnd // A's and B's
 	record   io.Closer
+	lease    *sandbox.Lease // a NIC's; nil without one
 }
 
 // A linkEnd is what happens to the frames that are sent at an end, before all else.
 type linkEnd struct {
-	device  string
+	device  string // empty outside, beyond a NIC
 	cut     bool   // LinkChange.Cut
 	barred  string // by a partition: a link.Bar, or barAll
 	through string // the device of the link beside it
@@ -116,7 +118,7 @@ func (n *Network) chooseDriver(s topo.LinkSettings) topo.LinkDriver {
 func (n *Network) makeLinks(ctx context.Context, links []topo.PlannedLink, p *reporter) error {
 	return n.each(ctx, len(links), func(i int) error {
 		defer p.done(links[i].A.Node + "-" + links[i].B.Node)
-		if err := n.makeLink(links[i]); err != nil {
+		if err := n.makeLink(ctx, links[i]); err != nil {
 			return fmt.Errorf("link %s: %w", linkTitle(links[i]), err)
 		}
 		return nil
@@ -126,7 +128,10 @@ func (n *Network) makeLinks(ctx context.Context, links []topo.PlannedLink, p *re
 // linkTitle is a link's name for people.
 func linkTitle(l topo.PlannedLink) string { return l.A.Node + "–" + l.B.Node }
 
-func (n *Network) makeLink(l topo.PlannedLink) error {
+func (n *Network) makeLink(ctx context.Context, l topo.PlannedLink) error {
+	if l.Driver == topo.LinkHW {
+		return n.makeHW(ctx, l)
+	}
 	r := &runningLink{driver: n.chooseDriver(l.LinkSettings), settings: l.LinkSettings}
 	for i, e := range []topo.PlannedEnd{l.A, l.B} {
 		r.ends[i].device = n.plan.Interface(e).Device
@@ -248,12 +253,16 @@ func (n *Network) unmakeLink(l topo.PlannedLink) error {
 	}
 	var errs []error
 	for i, e := range []topo.PlannedEnd{l.A, l.B} {
-		errs = append(errs, n.gatesOf(e.Node).Forget(r.ends[i].device))
+		if r.ends[i].device != "" {
+			errs = append(errs, n.gatesOf(e.Node).Forget(r.ends[i].device))
+		}
 	}
 	if r.beside != nil {
 		errs = append(errs, r.beside.close())
 	}
-	if r.shaper != nil {
+	if r.lease != nil {
+		errs = append(errs, r.lease.Close())
+	} else if r.shaper != nil {
 		errs = append(errs, r.shaper.Close())
 	} else {
 		errs = append(errs, n.onDevice(l.A, func(h *netlink.Handle, dev netlink.Link) error { return h.LinkDel(dev) }))
@@ -317,6 +326,9 @@ func (n *Network) closeLinks() error {
 	}
 	for _, r := range running {
 		errs = append(errs, r.record.Close())
+		if r.lease != nil {
+			errs = append(errs, r.lease.Close())
+		}
 		if r.beside != nil {
 			errs = append(errs, r.beside.record.Close())
 		}

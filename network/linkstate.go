@@ -70,10 +70,18 @@ func (n *Network) linkState(l topo.PlannedLink, counters bool) LinkState {
 	up := map[topo.PlannedEnd]bool{}
 	var c [2]LinkCounters
 	for i, e := range []topo.PlannedEnd{l.A, l.B} {
+		if _, isNIC := topo.NIC(e.Node); isNIC {
+			continue
+		}
 		n.onDevice(e, func(_ *netlink.Handle, dev netlink.Link) error {
 			up[e] = dev.Attrs().RawFlags&unix.IFF_UP != 0
-			if s := dev.Attrs().Statistics; s != nil {
-				c[i].Delivered, c[i].DeliveredBytes, c[i].Down = s.TxPackets, s.TxBytes, s.TxDropped
+			s := dev.Attrs().Statistics
+			if s == nil {
+				return nil
+			}
+			c[i].Delivered, c[i].DeliveredBytes, c[i].Down = s.TxPackets, s.TxBytes, s.TxDropped
+			if l.Driver == topo.LinkHW { // there is no other device to count what comes in
+				c[1-i].Delivered, c[1-i].DeliveredBytes, c[1-i].Down = s.RxPackets, s.RxBytes, s.RxDropped
 			}
 			return nil
 		})
@@ -89,6 +97,9 @@ func (n *Network) linkState(l topo.PlannedLink, counters bool) LinkState {
 		}
 	}
 	for i, e := range []topo.PlannedEnd{l.A, l.B} {
+		if r.ends[i].device == "" {
+			continue
+		}
 		if dropped, err := n.gatesOf(e.Node).Dropped(); err == nil {
 			c[i].Stopped = dropped[r.ends[i].device]
 		}
@@ -108,6 +119,10 @@ func (n *Network) fillState(l topo.PlannedLink, up map[topo.PlannedEnd]bool) Lin
 		}
 		s.Up[k], s.OK[k] = up[e], false
 		_, s.OK[k] = up[e]
+	}
+	if _, node, ok := l.NIC(); ok { // one device is both ends
+		_, there := up[node]
+		s.OK, s.Up = [2]bool{there, there}, [2]bool{up[node], up[node]}
 	}
 	if r, runs := n.lookAtLink(l.ID); runs {
 		s.Settings = r.settings

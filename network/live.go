@@ -256,7 +256,7 @@ func (n *Network) removeLink(ctx context.Context, l topo.PlannedLink) error {
 // linksBetween returns the links between two nodes, at least one.
 func (n *Network) linksBetween(a, b string) ([]topo.PlannedLink, error) {
 	for _, name := range []string{a, b} {
-		if n.plan.Host(name) == nil && n.plan.Switch(name) == nil {
+		if _, isNIC := topo.NIC(name); !isNIC && n.plan.Host(name) == nil && n.plan.Switch(name) == nil {
 			return nil, fmt.Errorf("no host or switch named %s", name)
 		}
 	}

@@ -159,7 +159,9 @@ func (n *Network) strangers(in map[string]int, group int) link.Bar {
 			continue
 		}
 		for _, i := range h.Interfaces {
-			b.MACs = append(b.MACs, i.MAC)
+			if i.MAC != "" { // a NIC's own is not known; its addresses are
+				b.MACs = append(b.MACs, i.MAC)
+			}
 			for _, p := range []netip.Prefix{i.IP, i.IP6} {
 				if p.IsValid() && !slices.Contains(b.Addresses, p.Addr()) {
 					b.Addresses = append(b.Addresses, p.Addr())

@@ -128,6 +128,8 @@ func (n *Network) verifyWay(ctx context.Context, s LinkState, way int, noise tim
 	ends := [2]topo.PlannedEnd{s.A, s.B}
 	c := LinkCheck{Link: s.ID, From: ends[way], To: ends[1-way], Driver: s.Settings.Driver, Figures: []Figure{}, Verdict: VerdictOff}
 	switch {
+	case s.Settings.Driver == topo.LinkHW:
+		c.Skipped, c.Verdict = "what is beyond a NIC is not weft's to measure", VerdictUnknown
 	case s.Settings.Driver == topo.LinkPatch:
 		c.Skipped, c.Verdict = "a patch has no devices to measure at", VerdictUnknown
 	case n.datapathOf(c.From.Node) == topo.DatapathAFXDP || n.datapathOf(c.To.Node) == topo.DatapathAFXDP:

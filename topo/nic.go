@@ -30,7 +30,7 @@ func (l PlannedLink) NIC() (nic, node PlannedEnd, ok bool) {
 }
 
 // draftNIC checks the end of a link that names a NIC. Its interface is called as the NIC, and
-// has neither device nor MAC: those are the machine's.
+// has neither device nor MAC of the network's.
 func (g *growth) draftNIC(where place, l LinkEnd) (*draftEnd, bool) {
 	name, _ := NIC(l.Node)
 	if err := checkName(name); err != nil {
@@ -38,13 +38,13 @@ func (g *growth) draftNIC(where place, l LinkEnd) (*draftEnd, bool) {
 		return nil, false
 	}
 	where.text += " on " + l.Node
-	if l.Interface != "" && l.Interface != name || l.Port != nil || l.MAC != "" || l.IP.IsValid() || l.IP6.IsValid() {
+	if l.Interface != "" && l.Interface != l.Node || l.Port != nil || l.MAC != "" || l.IP.IsValid() || l.IP6.IsValid() {
 		g.fail(where, "what a lent NIC is to have is written at the other end; leave all but node out")
 		return nil, false
 	}
 	e := &draftEnd{want: l, where: where, onNIC: true}
-	e.is.Name = name
-	if !g.take(nameClaim(l.Node, name), where.text) {
+	e.is.Name = l.Node
+	if !g.take(nameClaim(l.Node, l.Node), where.text) {
 		g.fail(where, "the NIC %s is lent to another node already; write another", name)
 	}
 	return e, true

@@ -26,11 +26,11 @@ func TestPlanNIC(t *testing.T) {
 		t.Fatal(err)
 	}
 	nic, node, ok := p.Links[1].NIC()
-	if !ok || nic != (PlannedEnd{"hw:eth3", "eth3"}) || node != (PlannedEnd{"h1", "eth3"}) {
+	if !ok || nic != (PlannedEnd{"hw:eth3", "hw:eth3"}) || node != (PlannedEnd{"h1", "eth3"}) {
 		t.Errorf("link of h1: %v at %v, %v", nic, node, ok)
 	}
 	nic, node, ok = p.Links[2].NIC()
-	if !ok || nic != (PlannedEnd{"hw:0000:03:00.0", "0000:03:00.0"}) || node != (PlannedEnd{"s1", "s1-eth2"}) {
+	if !ok || nic != (PlannedEnd{"hw:0000:03:00.0", "hw:0000:03:00.0"}) || node != (PlannedEnd{"s1", "s1-eth2"}) {
 		t.Errorf("link of s1: %v at %v, %v", nic, node, ok)
 	}
 	if _, _, ok := p.Links[0].NIC(); ok {
@@ -44,7 +44,7 @@ func TestPlanNIC(t *testing.T) {
 	if i := p.Interface(nic); i == nil || i.Name != nic.Interface {
 		t.Errorf("the NIC is %+v", i)
 	}
-	for name, want := range map[string]int{"h1-hw:eth3": 1, "hw:eth3-h1": 1, "hw:0000:03:00.0-s1": 1, "0000:03:00.0": 1} {
+	for name, want := range map[string]int{"h1-hw:eth3": 1, "hw:eth3-h1": 1, "hw:0000:03:00.0-s1": 1, "hw:0000:03:00.0": 1} {
 		if found, _, err := p.FindLinks(name); err != nil || len(found) != want {
 			t.Errorf("FindLinks(%q): %d links, %v", name, len(found), err)
 		}

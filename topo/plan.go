@@ -136,8 +136,8 @@ func (p *Plan) find(kind nodeKind, name string, n int, nameOf func(int) string) 
 
 // Interface returns the interface that e names, or nil. That of a NIC has a name only.
 func (p *Plan) Interface(e PlannedEnd) *Interface {
-	if nic, ok := NIC(e.Node); ok {
-		return &Interface{Name: nic}
+	if _, ok := NIC(e.Node); ok {
+		return &Interface{Name: e.Node}
 	}
 	list := p.interfaces(e.Node)
 	if list == nil {

@@ -20,7 +20,7 @@ func (p *Plan) NeedsTrust() []error {
 	seen := map[string]bool{}
 	for _, l := range p.Links {
 		if nic, node, ok := l.NIC(); ok {
-			errs = append(errs, fmt.Errorf("link %s-%s takes the NIC %s of this machine for %s; if you trust the file, write --allow", l.A.Node, l.B.Node, nic.Interface, node.Node))
+			errs = append(errs, fmt.Errorf("link %s-%s takes the NIC %s of this machine for %s; if you trust the file, write --allow", l.A.Node, l.B.Node, strings.TrimPrefix(nic.Node, NICPrefix), node.Node))
 		}
 		if l.Record == "" || filepath.IsLocal(l.Record) || seen[l.Record] {
 			continue

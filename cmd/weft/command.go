@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"weft/dpdkhost/nic"
 	"weft/internal/sandbox"
 	"weft/session"
 	"weft/shell"
@@ -148,22 +149,29 @@ func printJSON(w io.Writer, v any) error {
 }
 
 func (p *program) cleanCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "clean", Short: "Remove what killed networks left, and nothing else", Args: noArgs}
+	cmd := &cobra.Command{Use: "clean", Short: "Remove what killed networks left, put back what weft changed of the machine, and nothing else", Args: noArgs}
 	asJSON := jsonFlag(cmd)
-	cmd.RunE = func(*cobra.Command, []string) error { return clean(p.out, *asJSON) }
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return clean(cmd.Context(), p.out, *asJSON) }
 	return cmd
 }
 
-// clean removes what dead networks left and says so.
-func clean(w io.Writer, asJSON bool) error {
+// clean removes what dead networks left, puts back what they and weft dpdk changed of the
+// machine, and says so.
+func clean(ctx context.Context, w io.Writer, asJSON bool) error {
 	names, err := sandbox.Clean()
+	restored, err2 := nic.MachineJournal.Restore(ctx, "/")
+	err = errors.Join(err, err2)
 	if asJSON {
 		return errors.Join(err, printJSON(w, struct {
-			Removed []string `json:"removed"`
-		}{append([]string{}, names...)}))
+			Removed  []string `json:"removed"`
+			Restored []string `json:"restored"`
+		}{append([]string{}, names...), append([]string{}, restored...)}))
 	}
 	for _, n := range names {
 		fmt.Fprintf(w, "removed what network %s left\n", n)
+	}
+	for _, what := range restored {
+		fmt.Fprintf(w, "put back %s\n", what)
 	}
 	return err
 }

@@ -351,7 +351,7 @@ func (p *program) networkCommand(d shell.Dialect) (*cobra.Command, []group) {
 		case o.isVersion:
 			return printVersion(p.out, o.json)
 		case o.clean:
-			return clean(p.out, o.json)
+			return clean(cmd.Context(), p.out, o.json)
 		}
 		c, err := o.config(cmd.Context(), p)
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 // A Machine is what DPDK programs need besides NICs.
 type Machine struct {
 	IOMMU     bool        `json:"iommu"`
+	AFXDP     bool        `json:"afXDP"`   // the kernel has AF_XDP sockets
 	VFIO      bool        `json:"vfio"`    // the driver vfio-pci is there
 	NoIOMMU   bool        `json:"noiommu"` // VFIO works without an IOMMU, unsafely
 	UIO       []string    `json:"uio,omitempty"`
@@ -33,6 +34,7 @@ type Hugepages struct {
 func (r Root) Machine() Machine {
 	m := Machine{
 		IOMMU:    len(r.names("sys/class/iommu")) > 0,
+		AFXDP:    strings.Contains("\n"+r.text("proc/net/protocols"), "\nXDP "),
 		VFIO:     r.exists("sys/bus/pci/drivers/vfio-pci"),
 		NoIOMMU:  strings.EqualFold(r.text("sys/module/vfio/parameters/enable_unsafe_noiommu_mode"), "Y"),
 		Isolated: r.text("sys/devices/system/cpu/isolated"),

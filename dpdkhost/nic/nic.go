@@ -1,7 +1,11 @@
-// Package nic finds network cards on the PCI bus, says what stands between them and DPDK, and
-// binds them to another driver and back. All it knows comes from a tree of files, "/" on a
-// machine, so that tests can show it machines that they do not have. It imports nothing of
-// weft's.
+// Package nic finds the machine's network cards (NICs), says what stands between them and DPDK,
+// binds them to another driver, lends their interfaces to network namespaces, and puts all back.
+//
+//	Root: /sys, /proc ──► NIC, Machine ──► Way, Obstacles      what there is, and what to do
+//	Journal ──► Record ──► Bind, Lend, SetPages ──► Undo       what is changed, and put back
+//
+// What it knows of cards comes from a tree of files, "/" on a machine, so that tests can show
+// it machines that they do not have. It imports nothing of weft's.
 package nic
 
 import (
@@ -69,11 +73,13 @@ func (r Root) exists(elem ...string) bool {
 	return err == nil
 }
 
-// A NIC is a network card's function on the PCI bus.
+// A NIC is a network card's function on the PCI bus, or a physical interface of another bus.
 type NIC struct {
-	Address string `json:"address"` // PCI: domain:bus:device.function
-	Vendor  uint16 `json:"vendor"`
-	Device  uint16 `json:"device"`
+	// Address on the bus; on PCI domain:bus:device.function.
+	Address string `json:"address"`
+	Bus     string `json:"bus"` // pci; others are not DPDK's: usb, virtio, vmbus, platform
+	Vendor  uint16 `json:"vendor,omitempty"`
+	Device  uint16 `json:"device,omitempty"`
 	Model   string `json:"model,omitempty"` // from pci.ids
 	Driver  string `json:"driver,omitempty"`
 	// NUMA is the node that it belongs to; -1 where the machine has none.
@@ -82,8 +88,12 @@ type NIC struct {
 	// that are not bridges: they change hands together.
 	Group      string   `json:"iommuGroup,omitempty"`
 	GroupMates []Device `json:"groupMates,omitempty"`
-	// Interfaces are its network interfaces, if its driver is the kernel's.
+	// Interfaces are its network interfaces in this namespace, if its driver is the kernel's.
 	Interfaces []Interface `json:"interfaces,omitempty"`
+	// LentTo says who has its interface meanwhile: "network net1". Users are the processes that
+	// have the card itself open: "dpdk-testpmd (4711)".
+	LentTo string   `json:"lentTo,omitempty"`
+	Users  []string `json:"users,omitempty"`
 	// VirtualFunctions and MaxVirtualFunctions are those of SR-IOV; PhysicalFunction is the
 	// address of the card's own function if this is a virtual one.
 	VirtualFunctions    int    `json:"virtualFunctions,omitempty"`
@@ -108,6 +118,9 @@ type Interface struct {
 	Addresses []string `json:"addresses,omitempty"`
 	// DefaultRoute says that the machine's way out is over it.
 	DefaultRoute bool `json:"defaultRoute,omitempty"`
+	// PartOf are interfaces that are made of it: bridges, bonds, VLANs.
+	PartOf []string `json:"partOf,omitempty"`
+	XDP    bool     `json:"xdp,omitempty"` // it has an XDP program
 }
 
 const devices = "sys/bus/pci/devices"
@@ -126,14 +139,11 @@ func ParseAddress(text string) (string, error) {
 	return a, nil
 }
 
-// List returns the machine's NICs by address, without what the network stack knows of them
-// (see Network).
+// List returns the machine's NICs: those on the PCI bus by address, then others by interface.
+// What only the network stack knows of them is added by Join.
 func (r Root) List() ([]NIC, error) {
 	entries, err := os.ReadDir(r.path(devices))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // no PCI bus
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // a machine without a PCI bus
 		return nil, fmt.Errorf("PCI devices: %w", err)
 	}
 	names := r.models()
@@ -145,12 +155,90 @@ func (r Root) List() ([]NIC, error) {
 		}
 		list = append(list, r.read(e.Name(), names))
 	}
+	users := r.users()
+	seen := map[string]bool{}
+	for i := range list {
+		n := &list[i]
+		n.Users = users[n.Group]
+		if n.Group == "" {
+			for _, uio := range r.names(devices, n.Address, "uio") {
+				n.Users = append(n.Users, users[uio]...)
+			}
+		}
+		for _, f := range n.Interfaces {
+			seen[f.Name] = true
+		}
+	}
+	for _, name := range r.names("sys/class/net") {
+		if !seen[name] && r.exists("sys/class/net", name, "device") {
+			list = append(list, r.readOther(name))
+		}
+	}
 	return list, nil
+}
+
+// Card returns the NIC with an address on the PCI bus.
+func (r Root) Card(address string) (NIC, error) {
+	list, err := r.List()
+	if err != nil {
+		return NIC{}, err
+	}
+	var have []string
+	for _, n := range list {
+		if n.Address == address {
+			return n, nil
+		}
+		if n.Bus == pci {
+			have = append(have, n.Address)
+		}
+	}
+	if r.exists(devices, address) {
+		return NIC{}, fmt.Errorf("%s is no NIC; weft dpdk status lists those that there are", address)
+	}
+	if len(have) == 0 {
+		return NIC{}, fmt.Errorf("there is no NIC %s: this machine has none on a PCI bus", address)
+	}
+	return NIC{}, fmt.Errorf("there is no NIC %s (there are: %s)", address, strings.Join(have, ", "))
+}
+
+// Join adds what the network stack knows of interfaces.
+func Join(list []NIC, s Stack) {
+	for i := range list {
+		for k := range list[i].Interfaces {
+			f := &list[i].Interfaces[k]
+			f.Addresses, f.DefaultRoute, f.XDP = s.Addresses[f.Name], s.DefaultRoute[f.Name], s.XDP[f.Name]
+		}
+	}
+}
+
+const pci = "pci"
+
+// readOther reads a physical interface that is on no PCI bus.
+func (r Root) readOther(name string) NIC {
+	dir := r.path("sys/class/net", name)
+	device := Root(filepath.Join(dir, "device"))
+	return NIC{
+		Address: r.link("sys/class/net", name, "device"), Bus: device.link("subsystem"),
+		Driver: device.link("driver"), NUMA: device.number(-1, "numa_node"),
+		Interfaces: []Interface{r.readInterface(dir)},
+	}
+}
+
+// interfaces returns those of a card. virtio devices have theirs one floor down.
+func (r Root) interfaces(address string) (list []Interface) {
+	for _, pattern := range []string{"net/*", "virtio*/net/*"} {
+		found, _ := filepath.Glob(r.path(devices, address, pattern))
+		for _, dir := range found {
+			list = append(list, r.readInterface(dir))
+		}
+	}
+	return list
 }
 
 func (r Root) read(address string, names map[[2]uint16]string) NIC {
 	n := NIC{
 		Address:             address,
+		Bus:                 pci,
 		Vendor:              uint16(r.number(0, devices, address, "vendor")),
 		Device:              uint16(r.number(0, devices, address, "device")),
 		Driver:              r.link(devices, address, "driver"),
@@ -169,22 +257,22 @@ func (r Root) read(address string, names map[[2]uint16]string) NIC {
 			}
 		}
 	}
-	// virtio devices have theirs one floor down.
-	for _, pattern := range []string{"net/*", "virtio*/net/*"} {
-		found, _ := filepath.Glob(r.path(devices, address, pattern))
-		for _, dir := range found {
-			n.Interfaces = append(n.Interfaces, r.readInterface(dir))
-		}
-	}
+	n.Interfaces = r.interfaces(address)
 	return n
 }
 
 func (r Root) readInterface(dir string) Interface {
 	at := Root(dir)
-	return Interface{
+	f := Interface{
 		Name: filepath.Base(dir), MAC: at.text("address"), State: at.text("operstate"),
 		Up: at.number(0, "flags")&1 != 0, Speed: max(0, at.number(0, "speed")),
 	}
+	for _, name := range at.names() {
+		if upper, ok := strings.CutPrefix(name, "upper_"); ok {
+			f.PartOf = append(f.PartOf, upper)
+		}
+	}
+	return f
 }
 
 // models reads the names of devices from pci.ids, where the machine has it; the name of device
@@ -220,32 +308,50 @@ func (r Root) models() map[[2]uint16]string {
 	return names
 }
 
-// bifurcated are drivers that share a card with DPDK: it needs no other.
-var bifurcated = []string{"mlx4_core", "mlx5_core", "mana"}
+// need says for what the interface is needed, in words, and what frees it; empty if for nothing.
+func (f *Interface) need() (why, mend string) {
+	switch {
+	case f.DefaultRoute:
+		return fmt.Sprintf("the machine's default route is over %s", f.Name), "leave it, or move the default route to another NIC: ip route replace default …"
+	case len(f.PartOf) > 0:
+		return fmt.Sprintf("%s is part of %s", f.Name, f.PartOf[0]), fmt.Sprintf("ip link set %s nomaster", f.Name)
+	case f.Up && len(f.Addresses) > 0:
+		return fmt.Sprintf("%s is up and has the address %s", f.Name, f.Addresses[0]), fmt.Sprintf("ip address flush dev %s", f.Name)
+	case f.XDP:
+		return fmt.Sprintf("%s has an XDP program", f.Name), fmt.Sprintf("ip link set dev %s xdp off", f.Name)
+	}
+	return "", ""
+}
 
-// Bifurcated reports whether DPDK uses the card beside its kernel driver.
-func (n *NIC) Bifurcated() bool { return slices.Contains(bifurcated, n.Driver) }
-
-// forDPDK are drivers that give a card to a process.
-var forDPDK = []string{"vfio-pci", "uio_pci_generic", "igb_uio"}
-
-// Taken reports whether the card is with a driver that gives it to a process.
-func (n *NIC) Taken() bool { return slices.Contains(forDPDK, n.Driver) }
-
-// InUse returns why the card should stay where it is, in words; empty if nothing speaks for it.
-func (n *NIC) InUse() string {
-	for _, i := range n.Interfaces {
-		switch {
-		case i.DefaultRoute:
-			return fmt.Sprintf("the machine's default route is over %s", i.Name)
-		case i.Up && len(i.Addresses) > 0:
-			return fmt.Sprintf("%s is up and has the address %s", i.Name, i.Addresses[0])
+// need says why the card should stay where it is, in words, and what frees it; empty if nothing
+// speaks for it. The cards in with go where it goes.
+func (n *NIC) need(with ...string) (why, mend string) {
+	for i := range n.Interfaces {
+		if why, mend := n.Interfaces[i].need(); why != "" {
+			return why, mend
 		}
+	}
+	switch {
+	case n.LentTo != "":
+		return "it is lent to " + n.LentTo, "end that"
+	case len(n.Users) > 0:
+		return n.Users[0] + " uses it", "end that process"
+	case n.VirtualFunctions > 0:
+		return fmt.Sprintf("it has %d virtual functions, which go with its driver", n.VirtualFunctions),
+			fmt.Sprintf("echo 0 > /sys/bus/pci/devices/%s/sriov_numvfs", n.Address)
 	}
 	for _, mate := range n.GroupMates {
-		if mate.Driver != "" && !slices.Contains(forDPDK, mate.Driver) {
-			return fmt.Sprintf("%s in the same IOMMU group %s is in use by the driver %s", mate.Address, n.Group, mate.Driver)
+		if mate.Driver != "" && !slices.Contains(forDPDK, mate.Driver) && !slices.Contains(with, mate.Address) {
+			return fmt.Sprintf("%s in the same IOMMU group %s has the driver %s", mate.Address, n.Group, mate.Driver),
+				fmt.Sprintf("weft dpdk bind %s %s", n.Address, mate.Address)
 		}
 	}
-	return ""
+	return "", ""
+}
+
+// InUse says why the card should stay where it is, in words; empty if nothing speaks for it. The
+// cards in with go where it goes.
+func (n *NIC) InUse(with ...string) string {
+	why, _ := n.need(with...)
+	return why
 }

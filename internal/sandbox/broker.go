@@ -40,6 +40,7 @@ const (
 	opDial   = "dial"   // TCP connection to Addr
 	opListen = "listen" // TCP listener at Addr
 	opRun    = "run"    // process Argv; the descriptor is its output and, closed, its end
+	opLend   = "lend"   // a NIC, Argv[0], for the lent namespace; the descriptor is the lender's
 	opUplink = "uplink" // NAT for the lent namespace; the descriptor, closed, is its end
 )
 
@@ -344,6 +345,8 @@ func (s *server) answer(q request) {
 		f, err = listen(ctx, q.Addr)
 	case opRun:
 		f, r.PID, err = s.run(q.Argv)
+	case opLend:
+		f, err = s.lend(q)
 	case opUplink:
 		f, r, err = s.uplink(ctx, q)
 	default:

@@ -10,9 +10,9 @@
 // inside. When init goes, the keeper learns it from wait(2).
 //
 // The broker is the only way out of the sandbox: the engine asks for a connection,
-// a listener or a process of the user's own namespaces and gets file descriptors.
+// a listener, a process or a NIC of the user's own namespaces and gets file descriptors.
 //
-// It may import nothing of weft.
+// It may import dpdkhost/nic, which imports nothing of weft.
 package sandbox
 
 import (
@@ -32,6 +32,7 @@ const (
 	engineName = "weft-engine"
 	keeperName = "weft-keeper" // one that lives on when the user's process has ended
 	runName    = "weft-run"    // supervisor of a process outside
+	lendName   = "weft-lend"   // lender of a NIC
 )
 
 // File descriptors that init inherits; the engine gets those up to fdBroker.
@@ -60,7 +61,7 @@ type Inside struct {
 }
 
 // Main runs this process as a sandbox's init or engine and does not return, if it
-// was started as one (or as the supervisor of a process outside). It must be the first thing that main does.
+// was started as one (or as the supervisor of a process outside, or the lender of a NIC). It must be the first thing that main does.
 func Main(engine func(Inside) error) {
 	var err error
 	switch os.Args[0] {
@@ -72,6 +73,8 @@ func Main(engine func(Inside) error) {
 		err = keeperMain(os.Args[1:])
 	case runName:
 		err = superviseMain(os.Args[1:])
+	case lendName:
+		err = lendMain(os.Args[1:])
 	default:
 		return
 	}
