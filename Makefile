@@ -11,7 +11,7 @@ PREFIX ?= /usr/local
 
 # What weft runs, and what its tests run besides.
 PACKAGES      := openvswitch-switch
-TEST_PACKAGES := $(PACKAGES) libyang-tools openvswitch-testcontroller iproute2 iputils-ping nftables procps uidmap slirp4netns gcc libc6-dev kmod xz-utils
+TEST_PACKAGES := $(PACKAGES) libyang-tools openvswitch-testcontroller iproute2 iputils-ping nftables procps uidmap slirp4netns gcc libc6-dev kmod xz-utils dpdk
 
 # Tests of packages that build networks, of those that start virtual machines, and of all
 # others, which -race watches.
@@ -34,7 +34,7 @@ FUZZTIME ?= 20000x
 FUZZ     := ./topo:FuzzGenerate ./topo:FuzzPlan ./topo/netfile:FuzzYAML ./topo/netfile:FuzzGraphML ./topo/netfile:FuzzMiniEdit ./topo/netfile:FuzzContainerlab ./topo:FuzzParseController ./topo:FuzzLinkOptions ./topo:FuzzDiff ./topo:FuzzGroups ./network:FuzzSchedule ./control:FuzzReader ./control:FuzzController \
 	./link/wire/lane:FuzzSegments ./link/wire/lane:FuzzParseTrace ./link/record:FuzzReader ./internal/filter:FuzzParseProgram \
 	./shell:FuzzLine ./script:FuzzScript ./internal/probe:FuzzEcho ./cmd/weft:FuzzOptparse ./node:FuzzSplit \
-	./experiment:FuzzParse ./dpdkhost/nf:FuzzHeaders ./dpdkhost/nf/builtin:FuzzRules
+	./experiment:FuzzParse ./dpdkhost/nf:FuzzHeaders ./dpdkhost/nf/builtin:FuzzRules ./dpdkhost/memif:FuzzOffer ./dpdkhost/memif:FuzzRings
 
 .PHONY: build
 build: ## compile bin/weft

@@ -62,6 +62,7 @@ type Manager struct {
 	flows     *flowTable
 	verdicts  []*chain // by the index of a flow; nil for one that names no chain
 	turns     uint64
+	batch     [ringBurst]shm.Desc // turn's: ports, being interfaces, would have it on the heap
 	waking    []*Instance
 	expire    time.Duration
 	now       time.Duration
@@ -259,7 +260,7 @@ func (m *Manager) sleep(ctx context.Context) {
 func (m *Manager) turn() bool {
 	m.turns++
 	busy := false
-	var batch [ringBurst]shm.Desc
+	batch := m.batch[:]
 	for _, p := range m.ports {
 		if p == nil {
 			continue
@@ -273,7 +274,7 @@ func (m *Manager) turn() bool {
 		if i == nil {
 			continue
 		}
-		if n := i.rings.Transmit.Pop(batch[:]); n > 0 {
+		if n := i.rings.Transmit.Pop(batch); n > 0 {
 			m.dispatch(i, batch[:n])
 			busy = true
 		}
