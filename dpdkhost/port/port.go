@@ -56,6 +56,8 @@ type Config struct {
 	Plain bool `json:"plain,omitempty"`
 	// Mode of an XDP port: native or generic; by default native, and generic where that fails.
 	Mode string `json:"mode,omitempty"`
+	// Replay says what a Pcap port does.
+	Replay
 }
 
 // An Opener opens the ports of one manager; its XDP ports share the packet memory. It may be used
@@ -80,6 +82,7 @@ func constructors() map[Kind]constructor {
 		Packet: openPacket,
 		TAP:    openTAP,
 		XDP:    openXDP,
+		Pcap:   openPcap,
 	}
 }
 
@@ -89,7 +92,7 @@ func Kinds() []Kind { return slices.Sorted(maps.Keys(constructors())) }
 // Validate looks at what needs no machine.
 func (c *Config) Validate() error {
 	fail := func(format string, args ...any) error {
-		return fmt.Errorf("port %s: %s", cmp.Or(c.Device, "without a name"), fmt.Sprintf(format, args...))
+		return fmt.Errorf("port %s: %s", cmp.Or(c.Device, c.File, c.Sink, "without a name"), fmt.Sprintf(format, args...))
 	}
 	kind := cmp.Or(c.Kind, Auto)
 	if constructors()[kind] == nil && kind != Auto {
@@ -113,6 +116,11 @@ func (c *Config) Validate() error {
 	if !slices.Contains([]string{"", modeNative, modeGeneric}, c.Mode) {
 		return fail("there is no XDP mode %q: write %s or %s", c.Mode, modeNative, modeGeneric)
 	}
+	if kind == Pcap {
+		if err := c.Replay.validate(); err != nil {
+			return fail("%v", err)
+		}
+	}
 	return nil
 }
 
@@ -135,7 +143,7 @@ func (o *Opener) Open(c Config) (manager.Port, Kind, error) {
 			}
 			return p, k, nil
 		}
-		errs = append(errs, fmt.Errorf("port %s (%s): %w", c.Device, k, err))
+		errs = append(errs, fmt.Errorf("port %s (%s): %w", cmp.Or(c.Device, c.File, c.Sink), k, err))
 	}
 	return nil, "", errors.Join(errs...)
 }
