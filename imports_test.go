@@ -52,7 +52,7 @@ func arrows() map[string][]string {
 		"dpdkhost/nf/builtin": {"dpdkhost/nf", "topo"},
 		"dpdkhost/nf/nftest":  {"dpdkhost/nf", "dpdkhost/shm"},
 		"dpdkhost/manager":    {"dpdkhost/shm", "dpdkhost/nf", "internal/vnet"},
-		"dpdkhost/port":       {"dpdkhost/shm", "dpdkhost/manager", "link", "internal/"},
+		"dpdkhost/port":       {"dpdkhost/shm", "dpdkhost/manager", "dpdkhost/memif", "link", "internal/"},
 		"dpdkhost/nic":        nil,
 		"internal/sandbox":    {"dpdkhost/nic"}, // which it lends
 		// A port of the manager.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -117,21 +118,26 @@ func (p *pcap) Send(list []shm.Desc, pool *manager.Pool) int {
 	if p.sink == nil {
 		return 0
 	}
-	chunk := p.sink.chunk()
-	if chunk == nil {
-		return 0 // the disk is slower
-	}
+	s := p.sink
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	now, mem := time.Now(), pool.Memory()
-	for _, d := range list {
+	for i, d := range list {
+		if len(s.waiting) > sinkRoom {
+			return i // the disk is slower
+		}
 		var lost int
 		p.finish, lost = pool.Finish(d, p.finish[:0])
 		p.left += uint64(lost)
-		for i := range p.finish {
-			chunk = packetfile.AppendPacket(chunk, now, mem.Packet(&p.finish[i]))
-			pool.Free(p.finish[i].Frame)
+		for k := range p.finish {
+			s.waiting = packetfile.AppendPacket(s.waiting, now, mem.Packet(&p.finish[k]))
+			pool.Free(p.finish[k].Frame)
 		}
 	}
-	p.sink.write(chunk)
+	select {
+	case s.more <- struct{}{}:
+	default:
+	}
 	return len(list)
 }
 
@@ -374,56 +380,47 @@ func (p *player) close() error {
 // A sink writes a capture behind the manager.
 type sink struct {
 	file    *os.File
-	full    chan []byte
-	empty   chan []byte
+	more    chan struct{}
 	stopped chan struct{}
 	err     error // after stopped
+
+	mu      sync.Mutex
+	waiting []byte
 }
 
-// sinkChunks is how many writes wait for the disk.
-const sinkChunks = 64
+// sinkRoom is how many bytes wait for the disk, about.
+const sinkRoom = 4 << 20
 
 func newSink(name string) (*sink, error) {
 	f, err := os.Create(name)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := f.Write(packetfile.AppendHeader(nil)); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	s := &sink{file: f, full: make(chan []byte, sinkChunks), empty: make(chan []byte, sinkChunks), stopped: make(chan struct{})}
-	for range sinkChunks {
-		s.empty <- []byte{}
-	}
+	s := &sink{file: f, waiting: packetfile.AppendHeader(nil), more: make(chan struct{}, 1), stopped: make(chan struct{})}
+	s.more <- struct{}{}
 	go s.run()
 	return s, nil
 }
 
-// chunk returns memory for packets; nil if the disk is behind.
-func (s *sink) chunk() []byte {
-	select {
-	case b := <-s.empty:
-		return b[:0]
-	default:
-		return nil
-	}
-}
-
-func (s *sink) write(chunk []byte) { s.full <- chunk }
-
 func (s *sink) run() {
 	defer close(s.stopped)
-	for chunk := range s.full {
+	var spare []byte
+	for range s.more {
+		s.mu.Lock()
+		s.waiting, spare = spare[:0], s.waiting
+		s.mu.Unlock()
 		if s.err == nil {
-			_, s.err = s.file.Write(chunk)
+			_, s.err = s.file.Write(spare)
 		}
-		s.empty <- chunk
 	}
 }
 
 // close writes what is left.
 func (s *sink) close() error {
-	close(s.full)
+	close(s.more)
 	<-s.stopped
+	if s.err == nil {
+		_, s.err = s.file.Write(s.waiting)
+	}
 	return errors.Join(s.err, s.file.Close())
 }

@@ -1,6 +1,6 @@
 // Package port has the ports of the built-in manager: how packets come from interfaces of the
 // kernel, and from files, into the packet memory, and leave it. It may import dpdkhost/shm,
-// dpdkhost/manager, link (ethtool) and internal packages.
+// dpdkhost/manager, dpdkhost/memif, link (ethtool) and internal packages.
 //
 //	packet  an interface that is there, by a packet socket        super-frames pass whole
 //	tap     an interface that the port makes, for a host          super-frames pass whole
@@ -26,6 +26,7 @@ import (
 	"sync"
 
 	"weft/dpdkhost/manager"
+	"weft/dpdkhost/memif"
 	"weft/dpdkhost/shm"
 )
 
@@ -58,7 +59,11 @@ type Config struct {
 	Mode string `json:"mode,omitempty"`
 	// Replay says what a Pcap port does.
 	Replay
+	// Memif says what a Memif port does.
+	Memif *memif.Config `json:"memif,omitempty"`
 }
+
+func openMemif(o *Opener, c Config) (manager.Port, error) { return memif.Open(*c.Memif, o.mem) }
 
 // An Opener opens the ports of one manager; its XDP ports share the packet memory. It may be used
 // concurrently.
@@ -83,6 +88,7 @@ func constructors() map[Kind]constructor {
 		TAP:    openTAP,
 		XDP:    openXDP,
 		Pcap:   openPcap,
+		Memif:  openMemif,
 	}
 }
 
@@ -116,8 +122,16 @@ func (c *Config) Validate() error {
 	if !slices.Contains([]string{"", modeNative, modeGeneric}, c.Mode) {
 		return fail("there is no XDP mode %q: write %s or %s", c.Mode, modeNative, modeGeneric)
 	}
-	if kind == Pcap {
+	switch kind {
+	case Pcap:
 		if err := c.Replay.validate(); err != nil {
+			return fail("%v", err)
+		}
+	case Memif:
+		if c.Memif == nil {
+			return fail("it needs what memif needs: a socket")
+		}
+		if err := c.Memif.Check(); err != nil {
 			return fail("%v", err)
 		}
 	}
@@ -138,7 +152,7 @@ func (o *Opener) Open(c Config) (manager.Port, Kind, error) {
 	for _, k := range try {
 		p, err := constructors()[k](o, c)
 		if err == nil {
-			if c.Plain && k != XDP && k != Pcap {
+			if c.Plain && (k == Packet || k == TAP) { // the others have no other frames
 				p = &plain{Port: p}
 			}
 			return p, k, nil
