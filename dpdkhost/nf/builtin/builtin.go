@@ -20,9 +20,11 @@ type NF struct {
 	Summary string // one line
 	// ReadOnly says that it only looks at packets: it runs with memory that it cannot write.
 	ReadOnly bool
-	// Wire says that it needs packets as they are on a wire. What it cannot do with a TSO
-	// super-frame its text says; ports that serve it should not take any.
+	// Wire says that it needs packets as they are on a wire: checksums complete, super-frames
+	// cut into segments before they come to it.
 	Wire bool
+	// Single says that a service of it has one instance: two would disturb each other.
+	Single bool
 	// Text says more, for people.
 	Text string
 
@@ -36,13 +38,18 @@ func All() []NF {
 		{Name: "arp", Summary: "answers ARP requests and IPv6 neighbour solicitations", Text: arpText, define: defineARP},
 		{Name: "balancer", Summary: "spreads the flows to one address over servers", Text: balancerText, define: defineBalancer},
 		{Name: "bridge", Summary: "passes packets from one port to another", Text: bridgeText, define: defineBridge},
+		{Name: "decrypt", Summary: "decrypts what encrypt encrypted, and drops what is not authentic", Text: decryptText, define: defineDecrypt, Wire: true, Single: true},
+		{Name: "encrypt", Summary: "encrypts what is above IP (ESP with AES-GCM)", Text: encryptText, define: defineEncrypt, Wire: true, Single: true},
 		{Name: "firewall", Summary: "lets packets pass by ordered rules", Text: firewallText, define: defineFirewall},
 		{Name: "forward", Summary: "sends packets to a service or a port", Text: forwardText, define: defineForward},
+		{Name: "generator", Summary: "sends packets at a rate, and measures those that come back", Text: generatorText, define: defineGenerator},
 		{Name: "limiter", Summary: "drops what exceeds a rate, in all or per flow", Text: limiterText, define: defineLimiter, ReadOnly: true},
 		{Name: "monitor", Summary: "counts packets by protocol and finds the top talkers", Text: monitorText, define: defineMonitor, ReadOnly: true},
-		{Name: "nat", Summary: "hides addresses behind one (source NAT)", Text: natText, define: defineNAT},
+		{Name: "nat", Summary: "hides addresses behind one (source NAT)", Text: natText, define: defineNAT, Single: true},
 		{Name: "pcap", Summary: "writes packets to a capture file", Text: pcapText, define: definePcap, ReadOnly: true},
 		{Name: "router", Summary: "routes IPv4 and IPv6 by longest prefix", Text: routerText, define: defineRouter},
+		{Name: "scan", Summary: "looks for patterns in payloads, and drops, counts or marks", Text: scanText, define: defineScan},
+		{Name: "speed", Summary: "measures how fast packets pass NFs", Text: speedText, define: defineSpeed},
 		{Name: "tracker", Summary: "keeps a table of flows and exports those that end", Text: trackerText, define: defineTracker, ReadOnly: true},
 	}
 }

@@ -123,6 +123,9 @@ func Decode(t testing.TB, b []byte) gopacket.Packet {
 	again := append([]byte{}, b...)
 	h := nf.ParseHeaders(again)
 	h.FillChecksums(again)
+	if at := h.Transport + 6; h.Version == 4 && h.Protocol == nf.ProtocolUDP && h.Payload != 0 && b[at] == 0 && b[at+1] == 0 {
+		again[at], again[at+1] = 0, 0 // left out
+	}
 	if string(again) != string(b) {
 		t.Errorf("checksums are wrong:\n% x, want\n% x", b, again)
 	}
