@@ -53,6 +53,9 @@ func (c *chain) measure() bool {
 		}
 		used, all := 0, 0
 		for _, i := range s.instances {
+			if i.rings == nil {
+				continue
+			}
 			used += i.rings.Receive.Cap() - i.rings.Receive.Free()
 			all += i.rings.Receive.Cap()
 		}
@@ -76,7 +79,7 @@ func (m *Manager) SetChain(c Chain) error {
 	c.Services = slices.Clone(c.Services)
 	var failed error
 	err := m.Do(func() {
-		id := slices.IndexFunc(m.byID, func(old *chain) bool { return m.chains[old.Name] != old && !m.inUse(old.id) })
+		id := slices.IndexFunc(m.byID, func(old *chain) bool { return old.id != 0 && m.chains[old.Name] != old && !m.inUse(old.id) })
 		if id < 0 {
 			if id = len(m.byID); id > 1<<16-1 {
 				failed = errors.New("too many chains")
@@ -86,6 +89,7 @@ func (m *Manager) SetChain(c Chain) error {
 		}
 		n := &chain{Chain: c, id: uint16(id), steps: c.Services, m: m}
 		m.byID[id] = n
+		m.edits++
 		old := m.chains[c.Name]
 		m.chains[c.Name] = n
 		if c.Name == DefaultChain {

@@ -103,7 +103,7 @@ func benchmarkChain(b *testing.B, length, flight int) {
 	defer func() { cancel(); <-done }()
 	var services []uint16
 	for k := range length {
-		i, rings, err := m.Attach(Instance{Service: uint16(k + 1), Shared: true}, 0)
+		i, rings, _, err := m.Attach(Instance{Service: uint16(k + 1), Shared: true}, 0)
 		if err != nil {
 			b.Fatal(err)
 		}

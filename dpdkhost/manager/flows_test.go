@@ -27,7 +27,7 @@ func TestFlowTable(t *testing.T) {
 		}
 		return b
 	}
-	for step := range 20000 {
+	for step := range 4000 {
 		switch {
 		case step%3 == 0:
 			f := Flow{Match: Match{random(), masks[r.IntN(len(masks))]}, Priority: uint16(r.IntN(8)), Cookie: uint64(step)}

@@ -29,7 +29,10 @@ func bucketOf(n uint64) int {
 // Percentile returns the time that a share (0 to 1) of the counted did not exceed; 0 if
 // nothing was counted.
 func (h *Histogram) Percentile(share float64) time.Duration {
-	left := uint64(share * float64(h.total))
+	if h.total == 0 {
+		return 0
+	}
+	left := min(uint64(share*float64(h.total)), h.total-1)
 	for b, n := range h.counts {
 		if n > left {
 			if b < 8 {

@@ -62,6 +62,7 @@ type Manager struct {
 	flows     *flowTable
 	verdicts  []*chain // by the index of a flow; nil for one that names no chain
 	turns     uint64
+	edits     int                 // of the chains
 	batch     [ringBurst]shm.Desc // turn's: ports, being interfaces, would have it on the heap
 	waking    []*Instance
 	expire    time.Duration
@@ -92,6 +93,7 @@ type meta struct {
 	port  uint16
 	pos   uint8
 	hash1 bool   // hash is known
+	fresh bool   // no packet but an empty frame, for an NF to make one in
 	stamp uint32 // when it went to an NF, in units of 16 ns; 0 if not measured
 }
 
@@ -140,6 +142,7 @@ func New(c Config) (*Manager, error) {
 		flows: newFlowTable(c.Flows),
 	}
 	m.pool = newPool(m)
+	m.byID = []*chain{{m: m}} // of packets that are on no chain
 	return m, nil
 }
 
@@ -209,13 +212,17 @@ func (m *Manager) Run(ctx context.Context) error {
 			continue
 		}
 		m.wake()
+		tick := m.tickFused()
+		if m.flush() {
+			continue
+		}
 		if idle == 0 {
 			idle = m.now
 		}
 		if m.now-idle < m.config.Spin {
 			continue
 		}
-		m.sleep(ctx)
+		m.sleep(ctx, tick)
 		idle = 0
 	}
 	close(m.ended)
@@ -229,18 +236,18 @@ func (m *Manager) Run(ctx context.Context) error {
 		}
 	}
 	for _, i := range m.instances {
-		if i != nil {
-			errs = append(errs, i.rings.Close())
+		if i != nil && i.rings != nil {
+			errs = append(errs, i.rings.Close(), i.guard.close())
 		}
 	}
 	return errors.Join(append(errs, m.mem.Close(), m.bell.Close(), unix.Close(m.poll))...)
 }
 
 // sleep waits for a packet, an NF, a command or the next expiry.
-func (m *Manager) sleep(ctx context.Context) {
+func (m *Manager) sleep(ctx context.Context, tick time.Duration) {
 	m.bell.Sleep()
 	defer m.bell.Awake()
-	if len(m.work) > 0 || ctx.Err() != nil || slices.ContainsFunc(m.instances, func(i *Instance) bool { return i != nil && !i.rings.Transmit.Empty() }) {
+	if len(m.work) > 0 || ctx.Err() != nil || slices.ContainsFunc(m.instances, func(i *Instance) bool { return i != nil && i.rings != nil && !i.rings.Transmit.Empty() }) {
 		return
 	}
 	for _, p := range m.ports {
@@ -251,6 +258,12 @@ func (m *Manager) sleep(ctx context.Context) {
 	timeout := -1
 	if m.flows.count > 0 {
 		timeout = max(1, int((m.expire-m.now)/time.Millisecond))
+	}
+	if tick >= 0 {
+		ms := int((tick + time.Millisecond - 1) / time.Millisecond)
+		if timeout < 0 || ms < timeout {
+			timeout = ms
+		}
 	}
 	var events [16]unix.EpollEvent
 	unix.EpollWait(m.poll, events[:], timeout) // EINTR: we look for work and come back
@@ -271,7 +284,7 @@ func (m *Manager) turn() bool {
 		}
 	}
 	for _, i := range m.instances {
-		if i == nil {
+		if i == nil || i.rings == nil {
 			continue
 		}
 		if n := i.rings.Transmit.Pop(batch); n > 0 {
@@ -279,18 +292,25 @@ func (m *Manager) turn() bool {
 			busy = true
 		}
 	}
-	m.flush()
-	return busy
+	return m.flush() || busy
 }
 
 // ringBurst is how many descriptors are taken from an NF at once.
 const ringBurst = 256
 
-// flush hands what was decided in this turn to NFs and ports.
-func (m *Manager) flush() {
-	for _, i := range m.instances {
-		if i != nil && len(i.out) > 0 {
-			m.deliver(i)
+// maxRounds bounds how often fused NFs may hand packets to each other in one turn.
+const maxRounds = 64
+
+// flush hands what was decided in this turn to NFs and ports. It reports whether there is more
+// to do at once.
+func (m *Manager) flush() (more bool) {
+	for round := 0; round == 0 || more && round < maxRounds; round++ {
+		more = false
+		for _, i := range m.instances {
+			if i != nil && len(i.out) > 0 {
+				m.deliver(i)
+				more = more || i.fused != nil || len(i.out) > 0 // it may have handed packets on
+			}
 		}
 	}
 	for _, p := range m.ports {
@@ -298,6 +318,7 @@ func (m *Manager) flush() {
 			m.transmit(p)
 		}
 	}
+	return more
 }
 
 // wake wakes the NFs that got packets since the last time: late, so that on a shared processor

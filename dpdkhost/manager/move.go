@@ -1,6 +1,11 @@
 package manager
 
-import "weft/dpdkhost/shm"
+import (
+	"maps"
+	"slices"
+
+	"weft/dpdkhost/shm"
+)
 
 // enter starts packets that a port received on their way.
 func (m *Manager) enter(p *entry, batch []shm.Desc) {
@@ -93,12 +98,17 @@ func (m *Manager) dispatch(n *Instance, batch []shm.Desc) {
 	owner := n.owner()
 	for k := range batch {
 		d := &batch[k]
-		if !m.mem.Valid(d) || m.meta[d.Frame].owner != owner {
+		if n.guard != nil && !n.guard.in(m, n, d) || !m.mem.Valid(d) || m.meta[d.Frame].owner != owner {
 			n.stats.Invalid++
 			continue
 		}
 		mt := &m.meta[d.Frame]
 		mt.owner = ownerManager
+		if mt.fresh {
+			mt.fresh = false
+			mt.chain, mt.pos = m.place(n)
+			n.fresh--
+		}
 		d.Port = mt.port
 		if mt.stamp != 0 {
 			n.latency.Add(m.sinceStamp(mt.stamp))
@@ -127,6 +137,45 @@ func (m *Manager) dispatch(n *Instance, batch []shm.Desc) {
 			m.pool.Free(d.Frame)
 		}
 	}
+	if n.fresh < n.Fresh {
+		m.refill(n)
+	}
+}
+
+// refill gives an instance the empty frames that it lacks, as far as there are any.
+func (m *Manager) refill(n *Instance) {
+	if n.rings != nil && n.rings.Receive.Free() < n.rings.Receive.Cap()/2 {
+		return
+	}
+	for ; n.fresh < n.Fresh && len(n.out) < cap(n.out); n.fresh++ {
+		frame, ok := m.pool.Get(0)
+		if !ok {
+			return
+		}
+		m.meta[frame] = meta{owner: ownerManager, fresh: true}
+		n.out = append(n.out, shm.Desc{Frame: frame, Offset: shm.Headroom, Action: shm.Buffer})
+	}
+}
+
+// place returns where in a chain the packets are that an instance makes: at its service in the
+// default chain, else in the first that has it.
+func (m *Manager) place(n *Instance) (chain uint16, pos uint8) {
+	if n.chainsAt == m.edits {
+		return n.chain, n.pos
+	}
+	n.chainsAt, n.chain, n.pos = m.edits, 0, 255
+	names := slices.Sorted(maps.Keys(m.chains))
+	if m.standard != nil {
+		names = append([]string{DefaultChain}, names...)
+	}
+	for _, name := range names {
+		c := m.chains[name]
+		if at := slices.Index(c.steps, n.Service); at >= 0 {
+			n.chain, n.pos = c.id, uint8(at)
+			break
+		}
+	}
+	return n.chain, n.pos
 }
 
 // toService queues a packet for the instance of a service that its flow belongs to.
@@ -151,8 +200,13 @@ func (m *Manager) toService(d *shm.Desc, id uint16) {
 		m.pool.Free(d.Frame)
 		return
 	}
+	if n.suspended {
+		n.stats.ReceiveDrop++
+		m.pool.Free(d.Frame)
+		return
+	}
 	n.out = append(n.out, *d)
-	if len(n.out) >= ringBurst {
+	if len(n.out) >= ringBurst && n.fused == nil {
 		m.deliver(n)
 	}
 }
@@ -171,23 +225,41 @@ func (m *Manager) hashOf(d *shm.Desc) uint32 {
 
 // deliver puts what waits for an instance into its ring.
 func (m *Manager) deliver(n *Instance) {
+	if n.fused != nil {
+		m.runFused(n)
+		return
+	}
 	owner := n.owner()
 	fit := min(len(n.out), n.rings.Receive.Free())
 	for k := range n.out[:fit] {
-		mt := &m.meta[n.out[k].Frame]
+		d := &n.out[k]
+		mt := &m.meta[d.Frame]
 		mt.owner = owner
 		if n.sample++; n.sample%latencySample == 0 {
 			mt.stamp = m.stamp()
+		}
+		if n.guard != nil && !n.guard.out(m, d) {
+			// No room in its own memory: as if its ring were full from here on.
+			mt.owner = ownerManager
+			fit = k
+			break
 		}
 	}
 	n.rings.Receive.Push(n.out[:fit])
 	n.rings.Receive.Publish()
 	n.stats.Received += uint64(fit)
 	for _, d := range n.out[fit:] {
-		n.stats.ReceiveDrop++
+		if m.meta[d.Frame].fresh {
+			n.fresh--
+		} else {
+			n.stats.ReceiveDrop++
+		}
 		m.pool.Free(d.Frame)
 	}
 	n.out = n.out[:0]
+	if n.fresh < n.Fresh {
+		m.refill(n)
+	}
 	if !n.Shared || n.rings.Receive.Free() < n.rings.Receive.Cap()/2 {
 		n.rings.Receive.Wake()
 	} else if !n.waking {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"weft/dpdkhost/nf"
 	"weft/dpdkhost/shm"
 )
 
@@ -18,11 +19,23 @@ type Instance struct {
 	Name    string
 	Weight  int  // share of the service's flows; 1 by default
 	Shared  bool // its processor is the manager's too: it is woken late
+	Trust   Trust
+	// Fresh is how many empty frames it has, to make packets in.
+	Fresh int
 
-	rings    *shm.Pair
-	out      []shm.Desc // for it, from this turn
-	waking   bool
-	draining bool
+	rings     *shm.Pair  // nil of a fused one
+	fused     *fused     // nil of one with rings
+	guard     *guard     // nil of a trusted one
+	out       []shm.Desc // for it, from this turn
+	waking    bool
+	draining  bool
+	suspended bool // its process is gone
+	hold      bool // and its flows are kept for the next one: their packets are dropped
+	fresh     int  // empty frames that it has
+	// Where packets that it makes are in a chain, as of an edit of the chains.
+	chain    uint16
+	pos      uint8
+	chainsAt int
 	stats    InstanceStats
 	latency  Histogram
 	sample   uint32
@@ -113,17 +126,52 @@ const MaxService = 4095
 const Slots = 16384
 
 // Attach makes the rings of a new instance and puts it into its service. What it returns goes
-// to the NF.
-func (m *Manager) Attach(i Instance, slots int) (*Instance, *shm.Pair, error) {
-	if i.Service == 0 || i.Service > MaxService {
-		return nil, nil, fmt.Errorf("service %d: services have numbers from 1 to %d", i.Service, MaxService)
-	}
+// to the NF: the rings, and the memory that its frames are in.
+func (m *Manager) Attach(i Instance, slots int) (*Instance, *shm.Pair, *shm.Memory, error) {
 	rings, err := shm.NewPair(cmp.Or(slots, Slots))
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	n := &i
-	n.rings, n.out, n.Weight = rings, make([]shm.Desc, 0, 2*ringBurst), max(1, i.Weight)
+	i.rings = rings
+	n, err := m.attach(&i)
+	if err != nil {
+		return nil, nil, nil, errors.Join(err, rings.Close())
+	}
+	return n, rings, m.memoryOf(n), nil
+}
+
+// AttachFused puts an NF that the manager calls itself into its service. Detach does not close
+// it.
+func (m *Manager) AttachFused(i Instance, f nf.Function) (*Instance, error) {
+	if i.Trust != Trusted {
+		return nil, fmt.Errorf("NF %s: what is fused has the manager's memory: it cannot be %s", i.Name, i.Trust)
+	}
+	i.fused = newFused(f)
+	if source, ok := f.(nf.Source); ok {
+		i.Fresh = source.Frames()
+	}
+	return m.attach(&i)
+}
+
+func (m *Manager) memoryOf(n *Instance) *shm.Memory {
+	if n.guard != nil && n.guard.private != nil {
+		return n.guard.private
+	}
+	return m.mem
+}
+
+func (m *Manager) attach(n *Instance) (*Instance, error) {
+	if n.Service == 0 || n.Service > MaxService {
+		return nil, fmt.Errorf("service %d: services have numbers from 1 to %d", n.Service, MaxService)
+	}
+	if n.Fresh < 0 || n.Fresh > maxFresh {
+		return nil, fmt.Errorf("NF %s: %d empty frames: at most %d", n.Name, n.Fresh, maxFresh)
+	}
+	var err error
+	if n.guard, err = m.newGuard(n.Trust); err != nil {
+		return nil, fmt.Errorf("NF %s: %w", n.Name, err)
+	}
+	n.out, n.Weight, n.chainsAt = make([]shm.Desc, 0, 2*ringBurst), max(1, n.Weight), -1
 	err = m.Do(func() {
 		at := slices.Index(m.instances, nil)
 		if at < 0 {
@@ -139,11 +187,75 @@ func (m *Manager) Attach(i Instance, slots int) (*Instance, *shm.Pair, error) {
 		}
 		s.instances = append(s.instances, n)
 		s.balance()
+		m.refill(n)
 	})
+	if err != nil {
+		return nil, errors.Join(err, n.guard.close())
+	}
+	return n, nil
+}
+
+// maxFresh bounds the empty frames of an instance.
+const maxFresh = 8192
+
+// Suspend takes back all that an instance has whose process is gone; the instance keeps its
+// number and its counters. Its packets are dropped, or go to the service's others if move is
+// set, until Resume.
+func (m *Manager) Suspend(n *Instance, move bool) (reclaimed int, err error) {
+	rings := n.rings
+	err = m.Do(func() {
+		n.suspended, n.draining, n.hold = true, move, !move
+		if s := m.services[n.Service]; s != nil {
+			s.balance()
+		}
+		reclaimed = m.reclaim(n)
+		n.rings = nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return reclaimed, errors.Join(rings.Close(), n.guard.close())
+}
+
+// Resume gives a suspended instance new rings, for a new process.
+func (m *Manager) Resume(n *Instance, slots int) (*shm.Pair, *shm.Memory, error) {
+	rings, err := shm.NewPair(cmp.Or(slots, Slots))
+	if err != nil {
+		return nil, nil, err
+	}
+	g, err := m.newGuard(n.Trust)
 	if err != nil {
 		return nil, nil, errors.Join(err, rings.Close())
 	}
-	return n, rings, nil
+	err = m.Do(func() {
+		n.rings, n.guard, n.suspended, n.draining, n.hold = rings, g, false, false, false
+		if s := m.services[n.Service]; s != nil {
+			s.balance()
+		}
+		m.refill(n)
+	})
+	if err != nil {
+		return nil, nil, errors.Join(err, rings.Close(), g.close())
+	}
+	return rings, m.memoryOf(n), nil
+}
+
+// reclaim takes the frames of an instance back.
+func (m *Manager) reclaim(n *Instance) (count int) {
+	owner := n.owner()
+	for i := range m.meta {
+		if m.meta[i].owner == owner {
+			m.pool.Free(uint32(i))
+			count++
+		}
+	}
+	for _, d := range n.out {
+		m.pool.Free(d.Frame)
+		count++
+	}
+	n.out, n.fresh, n.waking = n.out[:0], 0, false
+	m.waking = slices.DeleteFunc(m.waking, func(o *Instance) bool { return o == n })
+	return count
 }
 
 // Drain lets an instance have no more packets, waits until it has none left, at most so
@@ -171,7 +283,7 @@ func (m *Manager) Drain(n *Instance, wait time.Duration) (bool, error) {
 func (m *Manager) held(n *Instance) (count int) {
 	owner := n.owner()
 	for i := range m.meta {
-		if m.meta[i].owner == owner {
+		if m.meta[i].owner == owner && !m.meta[i].fresh {
 			count++
 		}
 	}
@@ -188,17 +300,13 @@ func (m *Manager) Detach(n *Instance) (reclaimed int, err error) {
 				m.services[n.Service] = nil
 			}
 		}
-		owner := n.owner()
-		for i := range m.meta {
-			if m.meta[i].owner == owner {
-				m.pool.Free(uint32(i))
-				reclaimed++
-			}
-		}
-		m.waking = slices.DeleteFunc(m.waking, func(o *Instance) bool { return o == n })
+		reclaimed = m.reclaim(n)
 		m.instances[n.ID-1] = nil
-	}), n.rings.Close())
-	return reclaimed, err
+	}))
+	if n.rings != nil {
+		err = errors.Join(err, n.rings.Close())
+	}
+	return reclaimed, errors.Join(err, n.guard.close())
 }
 
 func (n *Instance) owner() uint16 { return firstInstance + n.ID - 1 }

@@ -210,7 +210,7 @@ func configure(n *ns.Net, i int, device string) error {
 // startNF runs an NF in this process until the test ends, by its rings, as in a process.
 func startNF(tb testing.TB, m *manager.Manager, service uint16, h nf.Handler) {
 	tb.Helper()
-	i, rings, err := m.Attach(manager.Instance{Service: service}, 0)
+	i, rings, _, err := m.Attach(manager.Instance{Service: service}, 0)
 	must(tb, err)
 	word, event := m.Bell().Files()
 	bell, err := shm.OpenBell(word, event)
