@@ -104,6 +104,34 @@ func (m *Manager) SetChain(c Chain) error {
 	return cmp.Or(err, failed)
 }
 
+// DeleteChain removes a chain that no flow names. Packets on their way along it stay on it.
+func (m *Manager) DeleteChain(name string) error {
+	var failed error
+	err := m.Do(func() {
+		c := m.chains[name]
+		users := 0
+		for _, used := range m.verdicts {
+			if used == c {
+				users++
+			}
+		}
+		switch {
+		case c == nil:
+			failed = fmt.Errorf("there is no chain %q", name)
+			return
+		case users > 0:
+			failed = fmt.Errorf("chain %s: %d flows lead into it; delete them first", name, users)
+			return
+		}
+		delete(m.chains, name)
+		m.edits++
+		if m.standard == c {
+			m.standard = nil
+		}
+	})
+	return cmp.Or(err, failed)
+}
+
 // inUse reports whether a packet is on its way along a chain.
 func (m *Manager) inUse(id uint16) bool {
 	return slices.ContainsFunc(m.meta, func(mt meta) bool { return mt.owner != ownerPool && mt.chain == id })
@@ -114,11 +142,14 @@ func (m *Manager) AddFlow(f Flow) error {
 	var failed error
 	err := m.Do(func() {
 		var c *chain
-		if f.Verdict.Chain != "" {
-			if c = m.chains[f.Verdict.Chain]; c == nil {
-				failed = fmt.Errorf("flow: there is no chain %q", f.Verdict.Chain)
+		for _, v := range append([]Verdict{f.Verdict}, f.Verdict.And...) {
+			if v.Chain != "" && m.chains[v.Chain] == nil {
+				failed = fmt.Errorf("flow: there is no chain %q", v.Chain)
 				return
 			}
+		}
+		if len(f.Verdict.And) == 0 {
+			c = m.chains[f.Verdict.Chain]
 		}
 		f.Added, f.Used = m.now, m.now
 		n := m.flows.add(f)
@@ -136,17 +167,38 @@ func (m *Manager) AddFlow(f Flow) error {
 
 // RemoveFlows deletes the flows for which gone is true and returns them.
 func (m *Manager) RemoveFlows(gone func(*Flow) bool) (removed []Flow, err error) {
-	err = m.Do(func() { removed = m.removeFlows(gone) })
+	err = m.Do(func() { removed = m.removeFlows(gone, false) })
 	return removed, err
 }
 
-func (m *Manager) removeFlows(gone func(*Flow) bool) []Flow {
+func (m *Manager) removeFlows(gone func(*Flow) bool, expired bool) []Flow {
 	m.flows.each(func(n int32, f *Flow) {
 		if gone(f) {
 			m.verdicts[n] = nil
 		}
 	})
-	return m.flows.remove(gone)
+	removed := m.flows.remove(gone)
+	if len(removed) > 0 && m.hooks.Removed != nil {
+		m.hooks.Removed(removed, expired)
+	}
+	return removed
+}
+
+// ChangeFlows gives the flows for which which is true another verdict and returns how many they
+// are. Their counters and timeouts stay.
+func (m *Manager) ChangeFlows(which func(*Flow) bool, v Verdict) (count int, err error) {
+	err = m.Do(func() {
+		m.flows.each(func(n int32, f *Flow) {
+			if which(f) {
+				f.Verdict = v
+				if m.verdicts[n] = nil; len(v.And) == 0 {
+					m.verdicts[n] = m.chains[v.Chain]
+				}
+				count++
+			}
+		})
+	})
+	return count, err
 }
 
 // expireFlows removes flows of which a timeout is over.
@@ -156,7 +208,7 @@ func (m *Manager) expireFlows() {
 	}
 	m.removeFlows(func(f *Flow) bool {
 		return f.Idle > 0 && m.now-f.Used >= f.Idle || f.Hard > 0 && m.now-f.Added >= f.Hard
-	})
+	}, true)
 }
 
 // A Port is where packets come in and leave. Its methods are called on the manager's thread

@@ -67,22 +67,20 @@ type Manager struct {
 	waking    []*Instance
 	expire    time.Duration
 	now       time.Duration
-	miss      Miss
+	hooks     Hooks
+	again     []shm.Desc // packets for the flow director once more
 	drops     Drops
 }
 
-// Miss is what happens to a packet that no flow is for, if there is no default chain.
-type Miss func(port uint16, frame []byte)
-
 // Drops counts packets that the manager gave up, by cause.
 type Drops struct {
-	NoFlow       uint64 `json:"noFlow"`       // no flow and no default chain
-	NoService    uint64 `json:"noService"`    // the service has no instance
-	NoPort       uint64 `json:"noPort"`       // there is no such port
-	ChainEnd     uint64 `json:"chainEnd"`     // NEXT at the end of a chain without a port
-	NoMemory     uint64 `json:"noMemory"`     // no free frame for a clone
-	Controller   uint64 `json:"controller"`   // no controller, or it is too slow
-	Unattributed uint64 `json:"unattributed"` // a verdict that says nothing
+	NoFlow     uint64 `json:"noFlow"`     // no flow and no default chain
+	NoService  uint64 `json:"noService"`  // the service has no instance
+	NoPort     uint64 `json:"noPort"`     // there is no such port
+	ChainEnd   uint64 `json:"chainEnd"`   // NEXT at the end of a chain without a port
+	NoMemory   uint64 `json:"noMemory"`   // no free frame for a copy
+	Loop       uint64 `json:"loop"`       // flows lead from service to service without an end
+	Controller uint64 `json:"controller"` // no controller, or it is too slow
 }
 
 // meta is what the manager knows of a frame, where no NF can write.
@@ -305,7 +303,8 @@ const maxRounds = 64
 // to do at once.
 func (m *Manager) flush() (more bool) {
 	for round := 0; round == 0 || more && round < maxRounds; round++ {
-		more = false
+		more = len(m.again) > 0
+		m.enterAgain()
 		for _, i := range m.instances {
 			if i != nil && len(i.out) > 0 {
 				m.deliver(i)

@@ -35,23 +35,11 @@ func (m *Manager) enter(p *entry, batch []shm.Desc) {
 		f := found[k]
 		if f == noFlow {
 			m.start0(p, d, m.standard)
-			continue
-		}
-		use := &m.flows.use[f]
-		use.Packets++
-		use.Bytes += uint64(d.Length)
-		use.Used = m.now
-		if c := m.verdicts[f]; c != nil {
-			m.start0(p, d, c)
-			continue
-		}
-		switch v := &m.flows.flows[f].Verdict; {
-		case v.Port != 0:
-			m.toPort(d, v.Port)
-		case v.Controller:
-			m.toController(d)
-		default:
+		} else if c := m.verdicts[f]; c != nil && c.full() {
+			p.stats.BackPressure++
 			m.pool.Free(d.Frame)
+		} else {
+			m.verdict(d, f)
 		}
 	}
 }
@@ -60,12 +48,7 @@ func (m *Manager) enter(p *entry, batch []shm.Desc) {
 // more: better here, where no work was done on the packet yet.
 func (m *Manager) start0(p *entry, d *shm.Desc, c *chain) {
 	if c == nil {
-		if m.miss != nil {
-			m.toController(d)
-			return
-		}
-		m.drops.NoFlow++
-		m.pool.Free(d.Frame)
+		m.missed(d, p.number)
 		return
 	}
 	if c.full() {
@@ -118,7 +101,7 @@ func (m *Manager) dispatch(n *Instance, batch []shm.Desc) {
 		switch d.Action {
 		case shm.Next:
 			n.stats.Next++
-			m.step(d, m.byID[mt.chain], int(mt.pos)+1)
+			m.next(n, d, mt)
 		case shm.ToNF:
 			n.stats.ToNF++
 			m.toService(d, d.To)
@@ -127,8 +110,10 @@ func (m *Manager) dispatch(n *Instance, batch []shm.Desc) {
 			m.toPort(d, d.To)
 		case shm.Clone:
 			n.stats.Cloned++
-			m.clone(d, d.To)
-			m.step(d, m.byID[mt.chain], int(mt.pos)+1)
+			if c, ok := m.copyOf(d); ok {
+				m.toService(&c, d.To)
+			}
+			m.next(n, d, mt)
 		case shm.Controller:
 			n.stats.Controller++
 			m.toController(d)
@@ -140,6 +125,22 @@ func (m *Manager) dispatch(n *Instance, batch []shm.Desc) {
 	if n.fresh < n.Fresh {
 		m.refill(n)
 	}
+}
+
+// next sends a packet on to the next place in its chain. One that is on no chain enters the flow
+// director again.
+func (m *Manager) next(n *Instance, d *shm.Desc, mt *meta) {
+	if mt.chain != 0 || m.flows.count == 0 {
+		m.step(d, m.byID[mt.chain], int(mt.pos)+1)
+		return
+	}
+	if mt.pos++; mt.pos > maxHops {
+		m.drops.Loop++
+		m.pool.Free(d.Frame)
+		return
+	}
+	d.Port = ServicePort + n.Service
+	m.again = append(m.again, *d)
 }
 
 // refill gives an instance the empty frames that it lacks, as far as there are any.
@@ -299,28 +300,12 @@ func (m *Manager) transmit(p *entry) {
 	p.out = p.out[:0]
 }
 
-// clone sends a copy of a packet to a service.
-func (m *Manager) clone(d *shm.Desc, to uint16) {
-	frame, ok := m.pool.Get(int(d.Offset) + int(d.Length))
-	if !ok {
-		m.drops.NoMemory++
-		return
-	}
-	c := *d
-	c.Frame = frame
-	from, into := m.mem.Frame(d.Frame), m.mem.Frame(frame)
-	copy(into, from[:int(d.Offset)+int(d.Length)])
-	m.meta[frame] = m.meta[d.Frame]
-	m.meta[frame].owner = ownerManager
-	m.toService(&c, to)
-}
-
 // toController hands a copy of a packet to the OpenFlow agent.
 func (m *Manager) toController(d *shm.Desc) {
-	if m.miss == nil {
+	if m.hooks.Miss == nil {
 		m.drops.Controller++
 	} else {
-		m.miss(m.meta[d.Frame].port, m.mem.Packet(d))
+		m.hooks.Miss(m.meta[d.Frame].port, m.mem.Packet(d), true)
 	}
 	m.pool.Free(d.Frame)
 }

@@ -1,9 +1,195 @@
 package manager
 
-// A Verdict is what happens to a packet at the entry: the first that is set of chain, port
-// and controller; a zero one drops it.
+import "weft/dpdkhost/shm"
+
+// A Verdict is what happens to a packet at the entry: the first that is set of chain, service,
+// port, flood and controller; a zero one drops it.
 type Verdict struct {
 	Chain      string
+	Service    uint16 // 0 for none
 	Port       uint16 // 0 for none
+	Flood      bool   // out of all ports but that by which it came
 	Controller bool
+	// And is what happens to copies of it besides.
+	And []Verdict
+}
+
+// ServicePort is the number, as of a port, of service 0: service 5 is port 0x8005 to flows and to
+// controllers. A packet that is on no chain enters the flow director anew with the number of its
+// service as the input port when an NF sends it on (NEXT).
+const ServicePort = 0x8000
+
+// maxHops bounds how often a packet may enter the flow director.
+const maxHops = 64
+
+// act does to a packet what a verdict says.
+func (m *Manager) act(d *shm.Desc, v *Verdict) {
+	for i := range v.And {
+		if c, ok := m.copyOf(d); ok {
+			m.act(&c, &v.And[i])
+		}
+	}
+	switch {
+	case v.Chain != "":
+		if c := m.chains[v.Chain]; c != nil {
+			m.meta[d.Frame].chain = c.id
+			m.step(d, c, 0)
+			return
+		}
+		m.drops.NoService++
+		m.pool.Free(d.Frame)
+	case v.Service != 0:
+		m.toService(d, v.Service)
+	case v.Port != 0:
+		m.toPort(d, v.Port)
+	case v.Flood:
+		m.flood(d)
+	case v.Controller:
+		m.toController(d)
+	default:
+		m.pool.Free(d.Frame)
+	}
+}
+
+// flood sends a packet out of all ports but its own.
+func (m *Manager) flood(d *shm.Desc) {
+	last := uint16(0)
+	for n, p := range m.ports {
+		if p == nil || uint16(n) == d.Port {
+			continue
+		}
+		if last != 0 {
+			if c, ok := m.copyOf(d); ok {
+				m.toPort(&c, last)
+			}
+		}
+		last = uint16(n)
+	}
+	if last == 0 {
+		m.pool.Free(d.Frame)
+		return
+	}
+	m.toPort(d, last)
+}
+
+// copyOf copies a packet into a frame of its own.
+func (m *Manager) copyOf(d *shm.Desc) (c shm.Desc, ok bool) {
+	frame, ok := m.pool.Get(int(d.Length))
+	if ok && int(d.Offset)+int(d.Length) > len(m.mem.Frame(frame)) {
+		m.pool.Free(frame)
+		ok = false
+	}
+	if !ok {
+		m.drops.NoMemory++
+		return c, false
+	}
+	c = *d
+	c.Frame = frame
+	copy(m.mem.Frame(frame), m.mem.Frame(d.Frame)[:int(d.Offset)+int(d.Length)])
+	m.meta[frame] = m.meta[d.Frame]
+	m.meta[frame].owner = ownerManager
+	return c, true
+}
+
+// Inject lets a packet of a controller's take a verdict, as if it had come in by a port, 0 for none.
+// With lookup, the flow director says what happens to it instead.
+func (m *Manager) Inject(packet []byte, port uint16, v Verdict, lookup bool) error {
+	return m.Do(func() {
+		frame, ok := m.pool.Get(len(packet))
+		if ok && shm.Headroom+len(packet) > len(m.mem.Frame(frame)) {
+			m.pool.Free(frame)
+			ok = false
+		}
+		if !ok {
+			m.drops.NoMemory++
+			return
+		}
+		m.meta[frame] = meta{owner: ownerManager, port: port}
+		d := shm.Desc{Frame: frame, Offset: shm.Headroom, Length: uint32(len(packet)), Port: port}
+		copy(m.mem.Packet(&d), packet)
+		if lookup {
+			m.again = append(m.again, d)
+		} else {
+			m.act(&d, &v)
+		}
+		m.flush()
+	})
+}
+
+// enterAgain leads packets through the flow director that are on no chain any more.
+func (m *Manager) enterAgain() {
+	for list := m.again; len(list) > 0; {
+		part := list[:min(len(list), burst)]
+		list = list[len(part):]
+		var keys [burst]Key
+		var found [burst]int32
+		for k := range part {
+			parseKey(&keys[k], m.mem.Packet(&part[k]), part[k].Port)
+		}
+		m.flows.lookup(keys[:len(part)], found[:])
+		for k := range part {
+			d := &part[k]
+			port := m.meta[d.Frame].port
+			if m.verdict(d, found[k]) {
+				continue
+			}
+			m.missed(d, d.Port)
+			d.Port = port
+		}
+	}
+	m.again = m.again[:0]
+}
+
+// verdict does what a flow says. It reports whether there is one.
+func (m *Manager) verdict(d *shm.Desc, f int32) bool {
+	if f == noFlow {
+		return false
+	}
+	use := &m.flows.use[f]
+	use.Packets++
+	use.Bytes += uint64(d.Length)
+	use.Used = m.now
+	d.Port = m.meta[d.Frame].port
+	if c := m.verdicts[f]; c != nil {
+		m.meta[d.Frame].chain = c.id
+		m.step(d, c, 0)
+	} else {
+		m.act(d, &m.flows.flows[f].Verdict)
+	}
+	return true
+}
+
+// missed gives a packet to the controller that no flow is for, or drops it.
+func (m *Manager) missed(d *shm.Desc, port uint16) {
+	if m.hooks.Miss == nil {
+		m.drops.NoFlow++
+	} else {
+		m.hooks.Miss(port, m.mem.Packet(d), false)
+	}
+	m.pool.Free(d.Frame)
+}
+
+// Hooks are what an OpenFlow agent is told, on the manager's thread: it must not wait, and must
+// not keep the packet.
+type Hooks struct {
+	// Miss gets packets that no flow is for, if there is no default chain, and those that a
+	// flow or an NF sends to the controller (asked).
+	Miss func(port uint16, packet []byte, asked bool)
+	// Removed is told of flows that are gone, and whether a timeout is why.
+	Removed func(flows []Flow, expired bool)
+	// Ports is told when ports or services change.
+	Ports func()
+}
+
+// SetHooks says who is told of packets and flows.
+func (m *Manager) SetHooks(h Hooks) error { return m.Do(func() { m.hooks = h }) }
+
+// Covers reports whether all packets of another match are packets of m too.
+func (m *Match) Covers(o *Match) bool {
+	for i := range m.Mask {
+		if m.Mask[i]&^o.Mask[i] != 0 || (m.Key[i]^o.Key[i])&m.Mask[i] != 0 {
+			return false
+		}
+	}
+	return true
 }
