@@ -178,8 +178,12 @@ func (m *Manager) removeFlows(gone func(*Flow) bool, expired bool) []Flow {
 		}
 	})
 	removed := m.flows.remove(gone)
-	if len(removed) > 0 && m.hooks.Removed != nil {
-		m.hooks.Removed(removed, expired)
+	if m.hooks.Removed != nil {
+		for i := range removed {
+			if removed[i].Notify {
+				m.hooks.Removed(&removed[i], m.now, expired)
+			}
+		}
 	}
 	return removed
 }

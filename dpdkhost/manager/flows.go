@@ -26,6 +26,7 @@ type Flow struct {
 	// Added; 0 for none.
 	Idle, Hard time.Duration
 	Verdict    Verdict
+	Notify     bool          // Hooks.Removed is told of its end
 	Added      time.Duration // on the manager's clock
 	FlowUse
 }

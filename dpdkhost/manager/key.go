@@ -1,16 +1,14 @@
 package manager
 
-import (
-	"encoding/binary"
-	"net/netip"
-)
+import "encoding/binary"
 
 // A Key is what the flow director knows of a packet, OpenFlow's fields in fixed places: as
 // words, so that masking and comparing are a few instructions.
 //
 //	0: destination MAC, input port      1: source MAC, Ethernet type
 //	2, 3: source address                4, 5: destination address
-//	6: VLAN (with present bit), ports   7: IP protocol, DSCP, IP version
+//	6: VLAN (with present bit), ports,  7: IP protocol, DSCP, IP version
+//	   VLAN priority
 type Key [8]uint64
 
 // VLANPresent is the bit of Key's VLAN that tells a packet of VLAN 0 from an untagged one
@@ -39,7 +37,7 @@ func parseKey(k *Key, frame []byte, port uint16) {
 	p := frame[14:]
 	for depth := 0; (kind == typeVLAN || kind == typeQinQ) && len(p) >= 4 && depth < 2; depth++ {
 		if depth == 0 {
-			k[6] = uint64(binary.BigEndian.Uint16(p)&0xfff|VLANPresent) << 48
+			k[6] = uint64(binary.BigEndian.Uint16(p)&0xfff|VLANPresent)<<48 | uint64(p[0]>>5)
 		}
 		kind = binary.BigEndian.Uint16(p[2:])
 		p = p[4:]
@@ -135,7 +133,7 @@ func (k *Key) hash() uint64 {
 
 // flowHash is the same for all packets of a flow: it leaves out what differs between hops.
 func (k *Key) flowHash() uint32 {
-	flow := Key{2: k[2], 3: k[3], 4: k[4], 5: k[5], 6: k[6] & (1<<48 - 1), 7: k[7] & (0xff << 56)}
+	flow := Key{2: k[2], 3: k[3], 4: k[4], 5: k[5], 6: k[6] & (1<<48 - 1<<16), 7: k[7] & (0xff << 56)}
 	if flow[7] == 0 && flow[3] == 0 && flow[5] == 0 {
 		flow[0], flow[1] = k[0]&^0xffff, k[1]
 	}
@@ -150,13 +148,78 @@ func (k *Key) and(mask *Key) (masked Key) {
 	return masked
 }
 
-// address puts an address into the two words of a key.
-func (k *Key) address(at int, a netip.Addr) {
-	if a.Is4() {
-		b := a.As4()
-		k[at], k[at+1] = 0, uint64(binary.BigEndian.Uint32(b[:]))
+// A Field is the place of a field in a Key: word, shift and bits, a byte each.
+type Field uint32
+
+// The fields. ICMP's type and code stand in the places of the ports, ARP's operation in that of
+// the IP protocol, as in OpenFlow 1.0.
+const (
+	InPort    Field = 0<<16 | 0<<8 | 16
+	EthDst    Field = 0<<16 | 16<<8 | 48
+	EthType   Field = 1<<16 | 0<<8 | 16
+	EthSrc    Field = 1<<16 | 16<<8 | 48
+	VLAN      Field = 6<<16 | 48<<8 | 16 // with VLANPresent; 0 for untagged
+	VLANPrio  Field = 6<<16 | 0<<8 | 3
+	SrcPort   Field = 6<<16 | 32<<8 | 16
+	DstPort   Field = 6<<16 | 16<<8 | 16
+	IPProto   Field = 7<<16 | 56<<8 | 8
+	DSCP      Field = 7<<16 | 48<<8 | 6
+	IPVersion Field = 7<<16 | 40<<8 | 8
+)
+
+// Bits returns the size of a field in bits.
+func (f Field) Bits() int { return int(uint8(f)) }
+
+func (f Field) word() int    { return int(f >> 16) }
+func (f Field) shift() uint8 { return uint8(f >> 8) }
+func (f Field) all() uint64  { return 1<<uint8(f) - 1 }
+
+// Set makes a match ask for the bits of value that mask has.
+func (m *Match) Set(f Field, value, mask uint64) {
+	mask &= f.all()
+	m.Key[f.word()] = m.Key[f.word()]&^(f.all()<<f.shift()) | value&mask<<f.shift()
+	m.Mask[f.word()] = m.Mask[f.word()]&^(f.all()<<f.shift()) | mask<<f.shift()
+}
+
+// Is makes a match ask for a value.
+func (m *Match) Is(f Field, value uint64) { m.Set(f, value, f.all()) }
+
+// Get returns what a match asks for.
+func (m *Match) Get(f Field) (value, mask uint64) {
+	return m.Key[f.word()] >> f.shift() & f.all(), m.Mask[f.word()] >> f.shift() & f.all()
+}
+
+// An AddressField is the place of an IP address in a Key.
+type AddressField uint8
+
+// The addresses; those of ARP (spa, tpa) stand there too.
+const (
+	IPSrc AddressField = 2
+	IPDst AddressField = 4
+)
+
+// SetAddress makes a match ask for the bits of an address, 4 or 16 bytes, that mask, as long, has.
+func (m *Match) SetAddress(f AddressField, value, mask []byte) {
+	if len(value) == 4 {
+		m.Key[f], m.Mask[f] = 0, 0
+		m.Mask[f+1] = uint64(binary.BigEndian.Uint32(mask))
+		m.Key[f+1] = uint64(binary.BigEndian.Uint32(value)) & m.Mask[f+1]
 		return
 	}
-	b := a.As16()
-	k[at], k[at+1] = binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])
+	for i := range AddressField(2) {
+		m.Mask[f+i] = binary.BigEndian.Uint64(mask[8*i:])
+		m.Key[f+i] = binary.BigEndian.Uint64(value[8*i:]) & m.Mask[f+i]
+	}
+}
+
+// Address returns what a match asks for of an address of 4 or 16 bytes.
+func (m *Match) Address(f AddressField, size int) (value, mask []byte) {
+	if size == 4 {
+		return binary.BigEndian.AppendUint32(nil, uint32(m.Key[f+1])), binary.BigEndian.AppendUint32(nil, uint32(m.Mask[f+1]))
+	}
+	for i := range AddressField(2) {
+		value = binary.BigEndian.AppendUint64(value, m.Key[f+i])
+		mask = binary.BigEndian.AppendUint64(mask, m.Mask[f+i])
+	}
+	return value, mask
 }

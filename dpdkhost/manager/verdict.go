@@ -1,13 +1,18 @@
 package manager
 
-import "weft/dpdkhost/shm"
+import (
+	"time"
 
-// A Verdict is what happens to a packet at the entry: the first that is set of chain, service,
-// port, flood and controller; a zero one drops it.
+	"weft/dpdkhost/shm"
+)
+
+// A Verdict is what happens to a packet at the entry: the first that is set of its fields; a
+// zero one drops it.
 type Verdict struct {
 	Chain      string
 	Service    uint16 // 0 for none
 	Port       uint16 // 0 for none
+	Back       bool   // out of the port by which it came
 	Flood      bool   // out of all ports but that by which it came
 	Controller bool
 	// And is what happens to copies of it besides.
@@ -42,6 +47,8 @@ func (m *Manager) act(d *shm.Desc, v *Verdict) {
 		m.toService(d, v.Service)
 	case v.Port != 0:
 		m.toPort(d, v.Port)
+	case v.Back:
+		m.toPort(d, m.meta[d.Frame].port)
 	case v.Flood:
 		m.flood(d)
 	case v.Controller:
@@ -175,10 +182,9 @@ type Hooks struct {
 	// Miss gets packets that no flow is for, if there is no default chain, and those that a
 	// flow or an NF sends to the controller (asked).
 	Miss func(port uint16, packet []byte, asked bool)
-	// Removed is told of flows that are gone, and whether a timeout is why.
-	Removed func(flows []Flow, expired bool)
-	// Ports is told when ports or services change.
-	Ports func()
+	// Removed is told of a flow that is gone at a time of the manager's clock, and whether a
+	// timeout is why.
+	Removed func(f *Flow, now time.Duration, expired bool)
 }
 
 // SetHooks says who is told of packets and flows.

@@ -83,13 +83,13 @@ func TestHooks(t *testing.T) {
 				missed <- string(p)
 			}
 		},
-		Removed: func(f []Flow, expired bool) { removed <- len(f) },
+		Removed: func(f *Flow, _ time.Duration, expired bool) { removed <- 1 },
 	}))
 	b.send(frame)
 	if got := <-missed; got != frame {
 		t.Errorf("the controller gets %q", got)
 	}
-	b.must(b.AddFlow(Flow{Match: from(1), Verdict: Verdict{Controller: true}}))
+	b.must(b.AddFlow(Flow{Match: from(1), Verdict: Verdict{Controller: true}, Notify: true}))
 	b.send(frame)
 	if got := <-missed; got != "asked" {
 		t.Errorf("a flow to the controller: %q", got)
@@ -107,7 +107,7 @@ func TestHooks(t *testing.T) {
 	if _, err := b.RemoveFlows(func(*Flow) bool { return true }); err != nil || <-removed != 1 {
 		t.Error("who asked for it is not told of the flow that is gone", err)
 	}
-	b.must(b.AddFlow(Flow{Match: from(1), Hard: time.Millisecond}))
+	b.must(b.AddFlow(Flow{Match: from(1), Hard: time.Millisecond, Notify: true}))
 	select {
 	case n := <-removed:
 		if n != 1 {
