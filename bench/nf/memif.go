@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -96,13 +97,19 @@ func memifRate(ctx context.Context, c memif.Config, peer string, length time.Dur
 	var out bytes.Buffer
 	cmd := exec.CommandContext(ctx, "dpdk-testpmd", "--no-huge", "-m", "128", "--no-pci", "--file-prefix", "bench",
 		"--lcores", "0@0,1@1", "--vdev", fmt.Sprintf("net_memif0,socket=%s,socket-abstract=no,role=%s", c.Socket, peer),
-		"--", "--forward-mode=io", "--no-mlockall", "--total-num-mbufs=16384", "--burst=64", "--tx-first", "--stats-period=10")
+		"--", "--forward-mode=io", "--no-mlockall", "--total-num-mbufs=16384", "--burst=64", "--no-flush-rx", "--interactive")
 	cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Stdout, cmd.Stderr = &out, &out
+	// Commands from a pipe: with --stats-period its main thread would spin, on our processor.
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return 0, err
+	}
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
+	io.WriteString(in, "start\n")
 	defer cmd.Wait()
 	defer cmd.Process.Kill()
 	for deadline := time.Now().Add(10 * time.Second); port.Peer() == ""; time.Sleep(10 * time.Millisecond) {
@@ -110,17 +117,25 @@ func memifRate(ctx context.Context, c memif.Config, peer string, length time.Dur
 			return 0, fmt.Errorf("testpmd did not connect within 10 s:\n%s", out.String())
 		}
 	}
-	// Packets of our own besides: testpmd's first ones may be lost while it connects.
-	if err := m.AddPort(2, "source", &source{left: 512}); err != nil {
+	// What is sent before testpmd forwards is lost: until packets go round, more of them.
+	src := &source{}
+	if err := m.AddPort(2, "source", src); err != nil {
 		return 0, err
 	}
-	time.Sleep(200 * time.Millisecond)
+	for deadline := time.Now().Add(10 * time.Second); port.received.Load() < 10000; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return 0, fmt.Errorf("no packets go round:\n%s", out.String())
+		}
+		if err := m.Do(func() { src.left = 512 }); err != nil {
+			return 0, err
+		}
+	}
 	before, start := port.received.Load(), time.Now()
 	time.Sleep(length)
 	return float64(port.received.Load()-before) / time.Since(start).Seconds(), nil
 }
 
-// A source is a port that gives so many packets, once.
+// A source is a port that has so many packets left.
 type source struct{ left int }
 
 func (s *source) Receive(into []shm.Desc, pool *manager.Pool) int {
