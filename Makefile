@@ -15,7 +15,7 @@ TEST_PACKAGES := $(PACKAGES) libyang-tools openvswitch-testcontroller iproute2 i
 
 # Tests of packages that build networks, of those that start virtual machines, and of all
 # others, which -race watches.
-KERNEL   := ./e2e ./internal/probe ./link/wire ./link/netem ./dpdkhost/port
+KERNEL   := ./e2e ./internal/probe ./link/wire ./link/netem ./dpdkhost/port ./dpdkhost/eal
 MACHINES := ./internal/vm/cmd/vm
 PURE      = $(filter-out $(shell $(GO) list $(KERNEL) $(MACHINES)),$(shell $(GO) list ./...))
 

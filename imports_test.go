@@ -57,8 +57,10 @@ func arrows() map[string][]string {
 		"internal/sandbox":    {"dpdkhost/nic"}, // which it lends
 		// A port of the manager.
 		"dpdkhost/memif": {"dpdkhost/manager", "dpdkhost/shm"},
-		"topo/netfile":   {"topo"},
-		"topologies":     nil,
+		// Foreign managers: any DPDK program, OpenNetVM.
+		"dpdkhost/eal":  {"dpdkhost", "dpdkhost/memif", "link", "topo", "internal/"},
+		"topo/netfile":  {"topo"},
+		"topologies":    nil,
 		// A tool of the tests.
 		"internal/vm/cmd/vm": {"internal/vm"},
 		"internal/device":    {"internal/vnet"},

@@ -36,21 +36,21 @@ import (
 type Config struct {
 	// Socket is the path of the control socket; with "@" before it, an abstract one. A server
 	// makes it, a client connects to it, as soon as there is one.
-	Socket string
-	Server bool
+	Socket string `json:"socket"`
+	Server bool   `json:"server,omitempty"`
 	// ID tells the interfaces of one socket apart.
-	ID uint32
+	ID uint32 `json:"id,omitempty"`
 	// Secret that a client must know, at most 24 bytes; "" for none.
-	Secret string
+	Secret string `json:"secret,omitempty"`
 	// Name of the interface, for the peer's people.
-	Name string
+	Name string `json:"name,omitempty"`
 	// RingSize of a client, a power of two from 32 to 16,384; default 1,024. A server takes
 	// what the client has.
-	RingSize int
+	RingSize int `json:"ringSize,omitempty"`
 	// Copy keeps the packet memory from the server, which then may write into the packets of
 	// nobody else; packets are copied.
-	Copy bool
-	Log  *slog.Logger
+	Copy bool         `json:"copy,omitempty"`
+	Log  *slog.Logger `json:"-"`
 }
 
 // Check says what is wrong with a configuration.
