@@ -22,7 +22,7 @@ import (
 func arrows() map[string][]string {
 	bottom := []string{"topo", "internal/"}
 	return map[string][]string{
-		"cmd/weft": {"session", "graph", "link/record", "link/parquet", "experiment", "script", "shell", "api", "network", "capture", "conversation", "topo", "topo/netfile", "topologies", "internal/doctor", "internal/sandbox", "dpdkhost/nic"},
+		"cmd/weft": {"session", "graph", "link/record", "link/parquet", "experiment", "script", "shell", "api", "network", "capture", "conversation", "topo", "topo/netfile", "topologies", "internal/doctor", "internal/sandbox", "dpdkhost/nic", "dpdkhost/nf", "dpdkhost/nf/builtin", "dpdkhost/nf/scaffold"},
 		// Builds networks, acts on them, checks and reports.
 		"experiment":     {"graph", "api", "network", "capture", "conversation", "control", "control/openflow", "topo", "topo/", "internal/"},
 		"graph":          {"topo"},
@@ -50,11 +50,14 @@ func arrows() map[string][]string {
 		"dpdkhost/nf":      {"dpdkhost/shm"},
 		// What comes with weft.
 		"dpdkhost/nf/builtin": {"dpdkhost/nf", "topo"},
-		"dpdkhost/nf/nftest":  {"dpdkhost/nf", "dpdkhost/shm"},
-		"dpdkhost/manager":    {"dpdkhost/shm", "dpdkhost/nf", "internal/vnet"},
-		"dpdkhost/port":       {"dpdkhost/shm", "dpdkhost/manager", "dpdkhost/memif", "link", "internal/"},
-		"dpdkhost/nic":        nil,
-		"internal/sandbox":    {"dpdkhost/nic"}, // which it lends
+		// A user's own: a sample, and what it is built with.
+		"dpdkhost/nf/sample":   {"dpdkhost/nf"},
+		"dpdkhost/nf/scaffold": {"dpdkhost"},
+		"dpdkhost/nf/nftest":   {"dpdkhost/nf", "dpdkhost/shm"},
+		"dpdkhost/manager":     {"dpdkhost/shm", "dpdkhost/nf", "internal/vnet"},
+		"dpdkhost/port":        {"dpdkhost/shm", "dpdkhost/manager", "dpdkhost/memif", "link", "internal/"},
+		"dpdkhost/nic":         nil,
+		"internal/sandbox":     {"dpdkhost/nic"}, // which it lends
 		// A port of the manager.
 		"dpdkhost/memif": {"dpdkhost/manager", "dpdkhost/shm"},
 		// Foreign managers: any DPDK program, OpenNetVM.

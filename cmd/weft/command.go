@@ -38,6 +38,8 @@ func (p *program) subcommands() map[string]func() *cobra.Command {
 		"link":       p.linkCommand,
 		"logs":       p.logsCommand,
 		"ls":         p.listCommand,
+		"nf":         p.nfCommand,
+		nfRunName:    p.nfRunCommand,
 		"openflow":   p.openflowCommand,
 		"run":        p.runCommand,
 		"save":       p.saveCommand,

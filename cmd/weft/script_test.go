@@ -10,6 +10,7 @@ import (
 
 func TestMain(m *testing.M) {
 	script.Main()
+	beNF()
 	os.Exit(m.Run())
 }
 

@@ -41,20 +41,9 @@ func RunFunction(f Function) {
 
 // Serve is RunFunction for programs that handle errors themselves.
 func Serve(f Function) error {
-	h := Hello{Key: os.Getenv(KeyVariable), Name: os.Getenv(NameVariable)}
-	if s := os.Getenv(ServiceVariable); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil {
-			return fmt.Errorf("%s=%q: not the number of a service", ServiceVariable, s)
-		}
-		h.Service = n
-	}
-	if s, ok := f.(Source); ok {
-		h.Fresh = s.Frames()
-	}
-	path := os.Getenv(SocketVariable)
-	if path == "" {
-		return fmt.Errorf("%s is not set: a manager of weft's starts NFs, or set it to the path of a manager's socket, and %s to the number of a service", SocketVariable, ServiceVariable)
+	path, h, err := Environment(f)
+	if err != nil {
+		return err
 	}
 	c, err := Connect(path, h)
 	if err != nil {
@@ -62,6 +51,24 @@ func Serve(f Function) error {
 	}
 	defer c.Close()
 	return c.Run(f)
+}
+
+// Environment returns the path of the manager's socket, and what to greet it with, as the
+// variables above say.
+func Environment(f Function) (path string, h Hello, err error) {
+	h = Hello{Key: os.Getenv(KeyVariable), Name: os.Getenv(NameVariable)}
+	if s := os.Getenv(ServiceVariable); s != "" {
+		if h.Service, err = strconv.Atoi(s); err != nil {
+			return "", h, fmt.Errorf("%s=%q: not the number of a service", ServiceVariable, s)
+		}
+	}
+	if s, ok := f.(Source); ok {
+		h.Fresh = s.Frames()
+	}
+	if path = os.Getenv(SocketVariable); path == "" {
+		return "", h, fmt.Errorf("%s is not set: a manager of weft's starts NFs, or set it to the path of a manager's socket, and %s to the number of a service", SocketVariable, ServiceVariable)
+	}
+	return path, h, nil
 }
 
 // A Connection is an NF's connection to its manager.

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"weft/dpdkhost/nf"
+	"weft/dpdkhost/nf/builtin"
+	"weft/dpdkhost/nf/scaffold"
+	"weft/session"
+)
+
+// nfRunName is the command that is an NF of weft's own: a node's manager starts it.
+const nfRunName = "nf-run"
+
+func (p *program) nfRunCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: nfRunName + " NAME [ARGUMENT...]", Short: "Be a network function; a dpdk node starts it", Hidden: true, DisableFlagParsing: true,
+		RunE: func(cmd *cobra.Command, args []string) error { return runNF(args) },
+	}
+}
+
+// runNF is an NF until its manager ends it.
+func runNF(args []string) error {
+	if len(args) == 0 {
+		return &session.UsageError{Err: fmt.Errorf("%s NAME [ARGUMENT...]: which NF? see weft nf help", nfRunName)}
+	}
+	made, f, err := makeNF(args[0], args[1:])
+	if err != nil {
+		return err
+	}
+	path, hello, err := nf.Environment(f)
+	if err != nil {
+		return err
+	}
+	hello.ReadOnly = made.ReadOnly
+	c, err := nf.Connect(path, hello)
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.Run(f), c.Close())
+}
+
+// makeNF makes an NF that comes with weft.
+func makeNF(name string, args []string) (builtin.NF, nf.Function, error) {
+	made, err := builtin.Find(name)
+	var f nf.Function
+	if err == nil {
+		f, err = made.New(args)
+	}
+	if err != nil {
+		return made, nil, &session.UsageError{Err: err}
+	}
+	return made, f, nil
+}
+
+// nfCommand is weft nf.
+func (p *program) nfCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "nf [help|new]",
+		Short: "Network functions: those that come with weft, and your own",
+		Long: "Actions:\n" +
+			"  help [NAME]                list those that come with weft, or explain one\n" +
+			"  new DIRECTORY              begin one of your own: a sample and what it is built with\n",
+		Example: "weft nf help firewall\n" +
+			"weft nf new mine && cd mine && go build\n" +
+			"weft nf new --lang c mine && cd mine && make",
+	}
+	f := cmd.Flags()
+	language := f.String("lang", "go", "`go|c` new: in this language")
+	library := f.Bool("library", false, "new: renew what comes from weft in a directory that was made so, and leave the rest")
+	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return completeNF(args)
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		action := "help"
+		if len(args) > 0 {
+			action, args = args[0], args[1:]
+		}
+		switch action {
+		case "help":
+			return p.nfHelp(args)
+		case "new":
+			return p.nfNew(args, *language, *library)
+		}
+		return &session.UsageError{Err: fmt.Errorf("there is no action %q; write help or new", action)}
+	}
+	return cmd
+}
+
+// completeNF lists what may come after words.
+func completeNF(words []string) ([]string, cobra.ShellCompDirective) {
+	switch {
+	case len(words) == 0:
+		return []string{"help", "new"}, cobra.ShellCompDirectiveNoFileComp
+	case len(words) == 1 && words[0] == "help":
+		var names []string
+		for _, f := range builtin.All() {
+			names = append(names, f.Name+"\t"+f.Summary)
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	case len(words) == 1 && words[0] == "new":
+		return nil, cobra.ShellCompDirectiveFilterDirs
+	}
+	return nil, cobra.ShellCompDirectiveNoFileComp
+}
+
+// nfHelp lists the NFs that come with weft, or explains one.
+func (p *program) nfHelp(args []string) error {
+	switch len(args) {
+	case 0:
+		var rows []example
+		for _, f := range builtin.All() {
+			rows = append(rows, example{f.Name, f.Summary})
+		}
+		table(p.out, rows)
+		return nil
+	case 1:
+		f, err := builtin.Find(args[0])
+		if err != nil {
+			return &session.UsageError{Err: err}
+		}
+		fmt.Fprint(p.out, f.Usage())
+		return nil
+	}
+	return &session.UsageError{Err: fmt.Errorf("unexpected argument %q: weft nf help takes one name", args[1])}
+}
+
+// nfNew begins an NF of the user's own, or renews its library.
+func (p *program) nfNew(args []string, language string, library bool) error {
+	if len(args) != 1 {
+		return &session.UsageError{Err: fmt.Errorf("weft nf new DIRECTORY: into which, and only one?")}
+	}
+	dir := args[0]
+	if library {
+		l, err := scaffold.Library(dir)
+		if err == nil {
+			fmt.Fprintf(p.out, "the library for %s in %s is that of weft %s\n", l, dir, version)
+		}
+		return err
+	}
+	if !slices.Contains(scaffold.Languages(), language) {
+		return &session.UsageError{Err: fmt.Errorf("--lang %s: go or c", language)}
+	}
+	if err := scaffold.New(dir, language); err != nil {
+		return err
+	}
+	how := "go build"
+	if language == "c" {
+		how = "make"
+	}
+	fmt.Fprintf(p.out, "cd %s && %s; README.md says how to start it\n", dir, how)
+	return nil
+}
