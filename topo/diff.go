@@ -267,7 +267,15 @@ func (m *matcher) compare(want *Plan) (*Diff, error) {
 	d.Switches = changes(is.Switches, want.Switches, nodeType[PlannedSwitch]{
 		name:       func(s *PlannedSwitch) string { return s.Name },
 		interfaces: func(s *PlannedSwitch) *[]Interface { return &s.Interfaces },
-		inPlace:    func(a, b *PlannedSwitch) bool { return a.Device == b.Device },
+		more: func(a, b *PlannedSwitch) []string {
+			what := dpdkDifferences(a.DPDK, b.DPDK)
+			a.DPDK, b.DPDK = nil, nil
+			return what
+		},
+		// The ports of a DPDK node are in a namespace of its own.
+		inPlace: func(a, b *PlannedSwitch) bool {
+			return a.Device == b.Device && (a.Driver == DriverDPDK) == (b.Driver == DriverDPDK)
+		},
 	})
 	d.Hosts = changes(is.Hosts, want.Hosts, nodeType[PlannedHost]{
 		name:       func(h *PlannedHost) string { return h.Name },
@@ -311,6 +319,8 @@ func (m *matcher) compare(want *Plan) (*Diff, error) {
 type nodeType[T any] struct {
 	name       func(*T) string
 	interfaces func(*T) *[]Interface // nil: they have none
+	// more says what differs that fields do not tell, and empties it; nil: nothing.
+	more func(a, b *T) []string
 	// inPlace reports whether a node may become another while its programs run.
 	inPlace func(a, b *T) bool
 }
@@ -355,7 +365,11 @@ func (t nodeType[T]) differences(a, b *T) []string {
 		addresses = interfaceDifferences(*t.interfaces(a), *t.interfaces(b))
 		*t.interfaces(&x), *t.interfaces(&y) = nil, nil
 	}
-	what := differences(x, y)
+	var more []string
+	if t.more != nil {
+		more = t.more(&x, &y)
+	}
+	what := append(differences(x, y), more...)
 	for _, line := range addresses {
 		// That of the first interface has been said, as the host's.
 		if _, said, _ := strings.Cut(line, " "); !slices.Contains(what, said) {

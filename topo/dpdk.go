@@ -1,5 +1,12 @@
 package topo
 
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
 // DriverDPDK makes a switch a DPDK node: its ports belong to a manager of network functions
 // (NFs), which leads packets through chains of them. To controllers it is a switch whose
 // output actions name services too.
@@ -46,7 +53,9 @@ type NF struct {
 	Args []string `json:"args,omitempty"`
 	// Command is the user's own program, a shell command.
 	Command string `json:"command,omitempty"`
-	Service int    `json:"service"`
+	// Service is the number that chains know it by, from 1; by default the one after the NF
+	// before it.
+	Service int `json:"service,omitempty"`
 	// Instances share the service's flows; default 1.
 	Instances int `json:"instances,omitempty"`
 	// Weight is an instance's share; default 1.
@@ -66,7 +75,10 @@ type NF struct {
 	OnDeath string `json:"onDeath,omitempty"`
 }
 
-// DefaultChain is the name of the chain of packets that no flow is for.
+// DefaultChain is the name of the chain of packets that no flow is for. A node of fail mode
+// standalone, the default, that describes no chain has one through all its services in their
+// order; one that describes no NFs either is a bridge. One of fail mode secure sends packets that
+// no flow is for to its controllers.
 const DefaultChain = "default"
 
 // Chain is the services that packets pass in their order, and the port by which they leave; 0:
@@ -75,4 +87,214 @@ type Chain struct {
 	Name     string `json:"name"`
 	Services []int  `json:"services"`
 	Out      int    `json:"out,omitempty"`
+}
+
+// portKinds are what DPDK.PortKind may be.
+var portKinds = []string{"auto", "packet", "tap", "xdp"}
+
+// The words of NF.Restart and NF.OnDeath, the defaults first.
+var (
+	restartWords = []string{"on-failure", "always", "no"}
+	deathWords   = []string{"move", "drop"}
+)
+
+// Words lists the managers.
+func (NFManager) Words() []string { return allWords(ManagerWeft, ManagerONVM, ManagerDPDK) }
+
+// The bounds of a node's description.
+const (
+	maxNFs       = 256 // instances of all services
+	maxChains    = 1024
+	maxSteps     = 64 // of a chain
+	maxNFWeight  = 100
+	maxCore      = 4096
+	maxHugepages = 1 << 20 // MB
+)
+
+// Clone returns a copy that shares nothing with d; nil of nil.
+func (d *DPDK) Clone() *DPDK {
+	if d == nil {
+		return nil
+	}
+	c := *d
+	c.NICs, c.NFs, c.Chains, c.Flows = slices.Clone(d.NICs), slices.Clone(d.NFs), slices.Clone(d.Chains), slices.Clone(d.Flows)
+	for i := range c.NFs {
+		c.NFs[i].Args = slices.Clone(c.NFs[i].Args)
+	}
+	for i := range c.Chains {
+		c.Chains[i].Services = slices.Clone(c.Chains[i].Services)
+	}
+	return &c
+}
+
+// planDPDK checks what a DPDK node has besides a switch and fills in its defaults. standalone
+// says that it has a default chain if it describes none.
+func planDPDK(d *DPDK, standalone bool) (*DPDK, []fieldError) {
+	var errs []fieldError
+	fail := func(field, format string, args ...any) {
+		errs = append(errs, fieldError{"dpdk." + field, fmt.Errorf(format, args...)})
+	}
+	if d = d.Clone(); d == nil {
+		d = &DPDK{}
+	}
+	d.Manager, d.PortKind = cmp.Or(d.Manager, ManagerWeft), cmp.Or(d.PortKind, "auto")
+	if !slices.Contains(portKinds, d.PortKind) {
+		fail("portKind", "%w", unknown("kind of port", d.PortKind, portKinds))
+	}
+	if d.Hugepages < 0 || d.Hugepages > maxHugepages {
+		fail("hugepages", "%d MB are not from 0 to %d", d.Hugepages, maxHugepages)
+	}
+	for i, nic := range d.NICs {
+		if err := checkName(nic); err != nil {
+			fail("nics", "NIC: %w", err)
+		}
+		if slices.Contains(d.NICs[:i], nic) {
+			fail("nics", "the NIC %s is named twice; write it once", nic)
+		}
+	}
+	switch d.Manager {
+	case ManagerWeft:
+		if standalone && len(d.NFs)+len(d.Chains)+len(d.Flows) == 0 {
+			d.NFs = []NF{{Name: "bridge"}}
+		}
+	case ManagerONVM:
+		if d.PortKind == "tap" || d.PortKind == "xdp" {
+			fail("portKind", "OpenNetVM takes links as packet sockets; write packet or leave portKind out")
+		}
+		if len(d.Flows) > 0 {
+			fail("flows", "OpenNetVM takes no flows from outside; leave flows out or write manager weft")
+		}
+	case ManagerDPDK:
+		if strings.TrimSpace(d.Command) == "" {
+			fail("command", "manager dpdk needs the program to run; write for example command: dpdk-testpmd {eal} -- --auto-start")
+		}
+		if len(d.NFs)+len(d.Chains)+len(d.Flows) > 0 {
+			fail("manager", "a DPDK program of its own has no NFs, chains and flows; leave them out or write manager weft")
+		}
+	default:
+		fail("manager", "%w", unknown("manager", string(d.Manager), NFManager("").Words()))
+	}
+	if d.Command != "" && d.Manager != ManagerDPDK {
+		fail("command", "manager %s runs no command; leave it out or write manager dpdk", d.Manager)
+	}
+	d.NFs = NumberServices(d.NFs)
+	instances := 0
+	for i := range d.NFs {
+		n := &d.NFs[i]
+		n.Instances, n.Weight = cmp.Or(n.Instances, 1), cmp.Or(n.Weight, 1)
+		n.Restart, n.OnDeath = cmp.Or(n.Restart, restartWords[0]), cmp.Or(n.OnDeath, deathWords[0])
+		if err := n.check(d.Manager); err != nil {
+			fail("nfs", "NF %d: %w", i+1, err)
+		}
+		instances += max(n.Instances, 0)
+	}
+	if instances > maxNFs {
+		fail("nfs", "%d instances of NFs are more than %d", instances, maxNFs)
+	}
+	if standalone && len(d.Chains) == 0 && len(d.NFs) > 0 {
+		d.Chains = []Chain{d.wholeChain()}
+	}
+	if len(d.Chains) > maxChains {
+		fail("chains", "%d chains are more than %d", len(d.Chains), maxChains)
+	}
+	for i, c := range d.Chains {
+		if err := d.checkChain(c); err != nil {
+			fail("chains", "%w", err)
+		}
+		if slices.ContainsFunc(d.Chains[:i], func(o Chain) bool { return o.Name == c.Name }) {
+			fail("chains", "there are two chains %s; choose another name", c.Name)
+		}
+	}
+	for _, f := range d.Flows {
+		if err := d.checkFlow(f); err != nil {
+			fail("flows", "%w", err)
+		}
+	}
+	return d, errs
+}
+
+// wholeChain leads packets through all services in the order of the NFs.
+func (d *DPDK) wholeChain() Chain {
+	c := Chain{Name: DefaultChain}
+	for _, n := range d.NFs {
+		if !slices.Contains(c.Services, n.Service) {
+			c.Services = append(c.Services, n.Service)
+		}
+	}
+	return c
+}
+
+// Complete checks an NF that is started on a node that runs, and fills in its defaults.
+func (n NF) Complete(m NFManager) (NF, error) {
+	n.Instances, n.Weight = cmp.Or(n.Instances, 1), cmp.Or(n.Weight, 1)
+	n.Restart, n.OnDeath = cmp.Or(n.Restart, restartWords[0]), cmp.Or(n.OnDeath, deathWords[0])
+	return n, n.check(m)
+}
+
+// check says what is wrong with an NF of which the defaults are filled in.
+func (n NF) check(m NFManager) error {
+	if err := checkName(n.Name); err != nil {
+		return err
+	}
+	switch {
+	case n.Service < 1 || n.Service > MaxService:
+		return fmt.Errorf("%s: service %d is not from 1 to %d", n.Name, n.Service, MaxService)
+	case n.Instances < 1 || n.Instances > maxNFs:
+		return fmt.Errorf("%s: %d instances are not from 1 to %d", n.Name, n.Instances, maxNFs)
+	case n.Weight < 1 || n.Weight > maxNFWeight:
+		return fmt.Errorf("%s: weight %d is not from 1 to %d", n.Name, n.Weight, maxNFWeight)
+	case n.Core < 0 || n.Core > maxCore:
+		return fmt.Errorf("%s: core %d is not from 1 to %d, or 0 for any", n.Name, n.Core, maxCore)
+	case !slices.Contains(restartWords, n.Restart):
+		return fmt.Errorf("%s: restart: %w", n.Name, unknown("word", n.Restart, restartWords))
+	case !slices.Contains(deathWords, n.OnDeath):
+		return fmt.Errorf("%s: onDeath: %w", n.Name, unknown("word", n.OnDeath, deathWords))
+	case n.Fused && n.Command != "":
+		return fmt.Errorf("%s: only NFs that come with weft can be fused; leave fused or command out", n.Name)
+	case n.Fused && n.Core != 0:
+		return fmt.Errorf("%s: a fused NF runs on the manager's thread; leave core out", n.Name)
+	case n.ReadOnly && n.Copy:
+		return fmt.Errorf("%s: readOnly or copy, not both: an NF that gets copies may write them", n.Name)
+	case n.Fused && (n.ReadOnly || n.Copy):
+		return fmt.Errorf("%s: a fused NF is in the manager's own process; leave readOnly and copy out", n.Name)
+	case m == ManagerONVM && (n.Fused || n.ReadOnly || n.Copy || n.OnDeath != deathWords[0] || n.Weight != 1):
+		return fmt.Errorf("%s: OpenNetVM has no fused, readOnly, copy, onDeath and weight; leave them out or write manager weft", n.Name)
+	}
+	return nil
+}
+
+// checkChain says what is wrong with a chain.
+func (d *DPDK) checkChain(c Chain) error {
+	if err := checkName(c.Name); err != nil {
+		return fmt.Errorf("chain: %w", err)
+	}
+	switch {
+	case len(c.Services) == 0 && c.Out == 0:
+		return fmt.Errorf("chain %s has no services; write for example [1, 2]", c.Name)
+	case len(c.Services) > maxSteps:
+		return fmt.Errorf("chain %s: %d services are more than %d", c.Name, len(c.Services), maxSteps)
+	case c.Out < 0 || c.Out > maxPort:
+		return fmt.Errorf("chain %s: port %d is not from 1 to %d", c.Name, c.Out, maxPort)
+	}
+	for _, s := range c.Services {
+		if !d.hasService(s) {
+			return fmt.Errorf("chain %s: no NF is in service %d; add one to nfs, or write another service", c.Name, s)
+		}
+	}
+	return nil
+}
+
+// checkOut says which chains leave by ports that the node does not have.
+func (s PlannedSwitch) checkOut() error {
+	if s.DPDK == nil {
+		return nil
+	}
+	var errs []error
+	for _, c := range s.DPDK.Chains {
+		ports := func(i Interface) bool { return i.Port == c.Out }
+		if c.Out != 0 && len(s.DPDK.NICs) == 0 && !slices.ContainsFunc(s.Interfaces, ports) {
+			errs = append(errs, fmt.Errorf("chain %s: %s has no port %d", c.Name, s.Name, c.Out))
+		}
+	}
+	return oneLine(errs)
 }

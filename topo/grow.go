@@ -45,6 +45,11 @@ func (s Spec) Plan() (*Plan, error) {
 		p.Addressing.IP6Base = netip.Prefix{}
 	}
 	errs = append(errs, p.grow(s))
+	for i, sw := range p.Switches {
+		if err := sw.checkOut(); err != nil {
+			errs = append(errs, &Fault{string(switchNode), i, "dpdk.chains", fmt.Errorf("switch %s: %w", sw.Name, err)})
+		}
+	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
@@ -280,7 +285,7 @@ func (e *draftEnd) firstPort() int {
 // checkPatch checks that l can be an Open vSwitch patch link.
 func (g *growth) checkPatch(l Link) error {
 	a, b := g.Switch(l.A.Node), g.Switch(l.B.Node)
-	if a == nil || b == nil || a.Driver == DriverLinux || b.Driver == DriverLinux {
+	if a == nil || b == nil || !a.Driver.OVS() || !b.Driver.OVS() {
 		return errors.New("a patch link joins two Open vSwitch switches; write driver veth")
 	}
 	kernel := func(s *PlannedSwitch) bool { return s.Datapath == DatapathKernel }

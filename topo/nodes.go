@@ -213,8 +213,38 @@ func (g *growth) planSwitch(s Switch) (p PlannedSwitch, errs []fieldError) {
 		if s.DPID != 0 || s.FailMode != "" || s.Datapath != "" || len(s.Protocols) > 0 || len(s.Controllers) > 0 || s.ListenPort != 0 {
 			fail("driver", "an lxbr speaks no OpenFlow; leave dpid, protocols, failMode, datapath, controllers and listenPort out or write driver ovs")
 		}
+	case DriverDPDK:
+		if s.Datapath != "" || s.STP || s.Local {
+			fail("driver", "a dpdk node has no datapath, stp and local; leave them out or write driver ovs")
+		}
+		p.FailMode = cmp.Or(p.FailMode, "standalone")
+		if s.Controllers == nil {
+			for _, c := range g.Controllers {
+				p.Controllers = append(p.Controllers, c.Name)
+			}
+		}
+		var more []fieldError
+		p.DPDK, more = planDPDK(s.DPDK, p.FailMode == "standalone")
+		errs = append(errs, more...)
+		if s.ListenPort != 0 {
+			fail("listenPort", "a dpdk node takes no OpenFlow connections; leave listenPort out")
+		}
+		if p.DPDK.Manager != ManagerWeft {
+			if len(s.Controllers) > 0 || s.FailMode == "secure" || len(s.Protocols) > 0 {
+				fail("controllers", "manager %s speaks no OpenFlow; leave controllers, failMode and protocols out or write manager weft", p.DPDK.Manager)
+			}
+			p.Controllers = []string{}
+		}
+		for _, v := range s.Protocols {
+			if v != "OpenFlow10" && v != "OpenFlow13" {
+				fail("protocols", "a dpdk node speaks OpenFlow10 and OpenFlow13; write one of them")
+			}
+		}
 	default:
-		fail("driver", "there is no driver %q; write ovs, ovsbr or lxbr", s.Driver)
+		fail("driver", "there is no driver %q; write ovs, ovsbr, lxbr or dpdk", s.Driver)
+	}
+	if s.DPDK != nil && p.Driver != DriverDPDK {
+		fail("dpdk", "a switch of driver %s has no NFs; leave them out or write driver dpdk", p.Driver)
 	}
 	return p, errs
 }

@@ -108,7 +108,7 @@ func (o Options) Spec() (Spec, error) {
 
 // like returns sw with the name and, if it has one, the DPID of a generated switch.
 func like(sw, generated Switch) Switch {
-	sw.Name = generated.Name
+	sw.Name, sw.DPDK = generated.Name, sw.DPDK.Clone()
 	if sw.DPID == 0 && sw.Driver != DriverLinux {
 		sw.DPID = generated.DPID
 	}
@@ -122,7 +122,7 @@ func (s *Spec) patch(driver SwitchDriver) {
 		isSwitch[sw.Name] = true
 	}
 	for i := range s.Links {
-		if l := &s.Links[i]; l.Driver == LinkPatch && (driver == DriverLinux || !isSwitch[l.A.Node] || !isSwitch[l.B.Node]) {
+		if l := &s.Links[i]; l.Driver == LinkPatch && (!driver.OVS() || !isSwitch[l.A.Node] || !isSwitch[l.B.Node]) {
 			l.Driver = LinkVeth
 		}
 	}
@@ -314,7 +314,8 @@ func setPort(to *int) func(string) error {
 
 // ParseSwitch reads what switches are to be: "ovs", "ovsbr,stp=1",
 // "ovsk,protocols=OpenFlow10,OpenFlow13". Empty means default. The DPID is
-// hexadecimal, as in Mininet. The result has no name.
+// hexadecimal, as in Mininet. DPDK nodes are "dpdk,nfs=firewall+bridge,portKind=tap". The result
+// has no name.
 func ParseSwitch(text string) (Switch, error) {
 	a := splitArg(text)
 	var s Switch
@@ -325,12 +326,14 @@ func ParseSwitch(text string) (Switch, error) {
 		s.Driver = DriverOVSBridge
 	case "lxbr":
 		s.Driver = DriverLinux
+	case string(DriverDPDK):
+		s.Driver, s.DPDK = DriverDPDK, &DPDK{}
 	case "user":
 		return Switch{}, errors.New("switch user: weft does not run the reference user switch; write ovs,datapath=user")
 	case "ivs":
 		return Switch{}, errors.New("switch ivs: the Indigo switch is no longer made; write ovs")
 	default:
-		return Switch{}, unknown("switch", a.name, []string{"default", "ovs", "ovsk", "ovsbr", "lxbr"})
+		return Switch{}, unknown("switch", a.name, []string{"default", "ovs", "ovsk", "ovsbr", "lxbr", "dpdk"})
 	}
 	setProtocol := func(value string) error {
 		var p string
@@ -338,12 +341,18 @@ func ParseSwitch(text string) (Switch, error) {
 		s.Protocols = append(s.Protocols, p)
 		return err
 	}
-	setters := []setter{{"stp", setBool(&s.STP)}}
-	if s.Driver != DriverLinux {
+	var setters []setter
+	if s.Driver != DriverDPDK {
+		setters = append(setters, setter{"stp", setBool(&s.STP)})
+	}
+	if s.Driver.OVS() {
+		setters = append(setters,
+			setter{"local", setBool(&s.Local)},
+			setter{"datapath", setString(&s.Datapath, DatapathAuto, DatapathKernel, DatapathUser, DatapathAFXDP)})
+	}
+	if s.Driver.OpenFlow() {
 		setters = append(setters,
 			setter{"protocols", setProtocol},
-			setter{"local", setBool(&s.Local)},
-			setter{"datapath", setString(&s.Datapath, DatapathAuto, DatapathKernel, DatapathUser, DatapathAFXDP)},
 			setter{"dpid", func(value string) (err error) {
 				s.DPID, err = strconv.ParseUint(strings.TrimPrefix(strings.ToLower(value), "0x"), 16, 64)
 				if err != nil || s.DPID == 0 {
@@ -358,7 +367,10 @@ func ParseSwitch(text string) (Switch, error) {
 				return errors.New("switches are always configured together; leave it out")
 			}})
 	}
-	if s.Driver == DriverOVS {
+	if s.DPDK != nil {
+		setters = append(setters, s.DPDK.setters()...)
+	}
+	if s.Driver == DriverOVS || s.Driver == DriverDPDK {
 		setters = append(setters, setter{"failMode", setString(&s.FailMode, "secure", "standalone")})
 	}
 	errs := []error{a.apply(setters...)}

@@ -59,6 +59,8 @@ type PlannedSwitch struct {
 	Controllers []string     `json:"controllers"` // names; empty for none
 	Interfaces  []Interface  `json:"interfaces"`  // by Port
 	ListenPort  int          `json:"listenPort,omitempty"`
+	// DPDK is what a switch of driver dpdk has besides, nil for others.
+	DPDK *DPDK `json:"dpdk,omitempty"`
 }
 
 // A PlannedController is a Controller with its defaults filled in.
@@ -197,6 +199,7 @@ func (p *Plan) Clone() *Plan {
 		s.Protocols = slices.Clone(s.Protocols)
 		s.Controllers = slices.Clone(s.Controllers)
 		s.Interfaces = slices.Clone(s.Interfaces)
+		s.DPDK = s.DPDK.Clone()
 	}
 	c.Controllers = slices.Clone(p.Controllers)
 	c.Links = slices.Clone(p.Links)

@@ -11,7 +11,7 @@ import (
 func (p *Plan) Spec() Spec {
 	full := p.fullSpec()
 	s := full
-	for _, leaveOut := range []func(s *Spec){leaveOutLinkDefaults, leaveOutMACs, leaveOutDPIDs, leaveOutAddresses, leaveOutRoutes, leaveOutPorts, leaveOutInterfaces, leaveOutSwitchDefaults} {
+	for _, leaveOut := range []func(s *Spec){leaveOutLinkDefaults, leaveOutMACs, leaveOutDPIDs, leaveOutAddresses, leaveOutRoutes, leaveOutPorts, leaveOutInterfaces, leaveOutSwitchDefaults, leaveOutNFDefaults, leaveOutServices, leaveOutChains, leaveOutNFs} {
 		less := cloneSpec(s)
 		leaveOut(&less)
 		if less.gives(p) {
@@ -136,12 +136,15 @@ func (p *Plan) fullSpec() Spec {
 	}
 	for _, w := range p.Switches {
 		sw := Switch{Name: w.Name, Driver: w.Driver, DPID: w.DPID, Protocols: w.Protocols, FailMode: w.FailMode, Datapath: w.Datapath,
-			STP: w.STP, Local: w.Local, Controllers: slices.Clone(w.Controllers), ListenPort: w.ListenPort}
+			STP: w.STP, Local: w.Local, Controllers: slices.Clone(w.Controllers), ListenPort: w.ListenPort, DPDK: w.DPDK.Clone()}
 		if w.Driver == DriverOVSBridge {
 			sw.FailMode, sw.Controllers = "", nil
 		}
-		if w.Driver == DriverLinux {
+		if w.Driver == DriverLinux || w.DPDK != nil && w.DPDK.Manager != ManagerWeft {
 			sw.Controllers = nil
+		}
+		if w.DPDK != nil && w.DPDK.Manager != ManagerWeft {
+			sw.FailMode = ""
 		}
 		s.Switches = append(s.Switches, sw)
 	}
@@ -163,6 +166,9 @@ func (p *Plan) fullEnd(e PlannedEnd) LinkEnd {
 
 func cloneSpec(s Spec) Spec {
 	s.Hosts, s.Switches, s.Links = slices.Clone(s.Hosts), slices.Clone(s.Switches), slices.Clone(s.Links)
+	for i := range s.Switches {
+		s.Switches[i].DPDK = s.Switches[i].DPDK.Clone()
+	}
 	return s
 }
 
@@ -224,7 +230,7 @@ func leaveOutSwitchDefaults(s *Spec) {
 		if w.Driver == DriverOVS {
 			w.Driver = ""
 		}
-		if w.FailMode == "secure" {
+		if w.FailMode == "secure" && w.Driver != DriverDPDK || w.FailMode == "standalone" && w.Driver == DriverDPDK {
 			w.FailMode = ""
 		}
 		if w.Datapath == DatapathAuto {
@@ -241,6 +247,65 @@ func leaveOutSwitchDefaults(s *Spec) {
 		}
 		if c.Address == "127.0.0.1" {
 			c.Address = ""
+		}
+	}
+}
+
+func leaveOutNFDefaults(s *Spec) {
+	for d := range dpdkNodes(s) {
+		if d.Manager == ManagerWeft {
+			d.Manager = ""
+		}
+		if d.PortKind == portKinds[0] {
+			d.PortKind = ""
+		}
+		for i := range d.NFs {
+			n := &d.NFs[i]
+			for _, f := range []struct {
+				field   *int
+				regular int
+			}{{&n.Instances, 1}, {&n.Weight, 1}} {
+				if *f.field == f.regular {
+					*f.field = 0
+				}
+			}
+			if n.Restart == restartWords[0] {
+				n.Restart = ""
+			}
+			if n.OnDeath == deathWords[0] {
+				n.OnDeath = ""
+			}
+		}
+	}
+}
+
+func leaveOutServices(s *Spec) {
+	for d := range dpdkNodes(s) {
+		for i := range d.NFs {
+			d.NFs[i].Service = 0
+		}
+	}
+}
+
+func leaveOutChains(s *Spec) {
+	for d := range dpdkNodes(s) {
+		d.Chains = nil
+	}
+}
+
+func leaveOutNFs(s *Spec) {
+	for d := range dpdkNodes(s) {
+		d.NFs = nil
+	}
+}
+
+// dpdkNodes ranges over the descriptions of DPDK nodes.
+func dpdkNodes(s *Spec) func(yield func(*DPDK) bool) {
+	return func(yield func(*DPDK) bool) {
+		for i := range s.Switches {
+			if d := s.Switches[i].DPDK; d != nil && !yield(d) {
+				return
+			}
 		}
 	}
 }

@@ -73,6 +73,12 @@ const (
 	DriverLinux     SwitchDriver = "lxbr"  // Linux bridge
 )
 
+// OVS reports whether Open vSwitch realises switches of this driver.
+func (d SwitchDriver) OVS() bool { return d == DriverOVS || d == DriverOVSBridge }
+
+// OpenFlow reports whether switches of this driver speak OpenFlow.
+func (d SwitchDriver) OpenFlow() bool { return d != DriverLinux }
+
 // Datapath names where Open vSwitch forwards packets.
 type Datapath string
 

@@ -151,6 +151,14 @@ func (d *decoder) assign(n *yaml.Node, to reflect.Value, name string) {
 	case *[]topo.File:
 		d.files(n, p)
 		return
+	case *topo.NF:
+		d.nf(n, p)
+		return
+	case *topo.DPDK:
+		if n.Kind == yaml.MappingNode {
+			d.dpdk(d.entries(n), p)
+			return
+		}
 	case encoding.TextUnmarshaler:
 		if text, ok := d.text(n, name, "text"); ok {
 			if err := p.UnmarshalText([]byte(text)); err != nil {

@@ -417,7 +417,11 @@ func (b *builder) locate(err error) (line, column int) {
 	at := o.name
 	if f.Field != "name" || f.Kind == "" {
 		for _, l := range slices.Backward(o.layers) {
-			if n := b.find(l.node, strings.Split(f.Field, ".")); n != nil {
+			n := b.find(l.node, strings.Split(f.Field, "."))
+			if beside, ok := strings.CutPrefix(f.Field, "dpdk."); ok && n == nil {
+				n = b.find(l.node, []string{beside})
+			}
+			if n != nil {
 				at = n
 				break
 			}

@@ -60,7 +60,9 @@ type builder struct {
 	settings map[string]topo.LinkSettings // by their options, those met before
 	// uncontrolled says that the file wants no controller.
 	uncontrolled bool
-	suggested    int
+	// dpdk are the switches of section dpdk, which are no others.
+	dpdk      map[string]bool
+	suggested int
 	linkKeys     []topo.LinkKey
 }
 
@@ -78,7 +80,7 @@ func readDocument(d *document, read func(string) ([]byte, error)) (topo.Spec, er
 	b := &builder{
 		decoder: decoder{document: d, fields: &fieldLists{}, bits: [2]int{8, 64}, read: read, steps: 1},
 		nodes:   map[string]node{}, groups: map[string][]string{}, defaults: map[kind]*yaml.Node{},
-		origins: map[kind][]origin{}, settings: map[string]topo.LinkSettings{},
+		origins: map[kind][]origin{}, dpdk: map[string]bool{}, settings: map[string]topo.LinkSettings{},
 	}
 	b.build()
 	if err := d.err(); err != nil {
@@ -111,6 +113,7 @@ func sections() []section {
 		{"switches", "the switches: names, or a map of names with settings", func(b *builder, n *yaml.Node) {
 			b.readNodes(switchKind, n)
 		}},
+		{"dpdk", "the DPDK nodes: a map of names with their NFs and chains", (*builder).readDPDK},
 		{"hosts", "the hosts: names, or a map of names with settings", func(b *builder, n *yaml.Node) {
 			b.readNodes(hostKind, n)
 		}},
@@ -488,17 +491,33 @@ func (b *builder) applySettings() {
 
 func (b *builder) apply(k kind, at int, target any) {
 	o := &b.origins[k][at]
-	if d := b.defaults[k]; d != nil {
+	sw, _ := target.(*topo.Switch)
+	inDPDK := sw != nil && b.dpdk[sw.Name]
+	if d := b.defaults[k]; d != nil && !inDPDK {
 		o.layers = slices.Insert(o.layers, 0, layer{d, 0, 1})
 	}
 	for _, l := range o.layers {
 		b.step, b.steps = l.step, l.steps
 		if n := l.node; n.Kind == yaml.ScalarNode {
 			b.applyText(n, target)
+		} else if inDPDK && n.Kind == yaml.SequenceNode {
+			sw.DPDK = &topo.DPDK{}
+			b.assign(n, reflect.ValueOf(&sw.DPDK.NFs).Elem(), "nfs")
 		} else {
+			var nfs []entry
 			b.decoder.settings("a "+string(k), n, target, []string{"name"}, func(e entry) bool {
+				if sw != nil && b.isDPDK(e.key.Value) {
+					nfs = append(nfs, e)
+					return true
+				}
 				return e.key.Value == "name" || e.key.Value == "nodes" && k != controllerKind
 			})
+			if sw != nil && (len(nfs) > 0 || sw.Driver == topo.DriverDPDK) {
+				b.dpdkSettings(nfs, &sw.DPDK)
+			}
+			if inDPDK && sw.Driver != topo.DriverDPDK {
+				b.at(n.Line, n.Column, "driver: nodes of section dpdk have the driver dpdk; leave driver out, or write %s into section switches", sw.Name)
+			}
 		}
 		b.step, b.steps = 0, 1
 	}
@@ -514,6 +533,10 @@ func (b *builder) applyText(n *yaml.Node, target any) {
 	case *topo.Host:
 		b.assign(n, reflect.ValueOf(&t.IP).Elem(), "ip")
 	case *topo.Switch:
+		if b.dpdk[t.Name] {
+			b.chainText(n, t)
+			return
+		}
 		s, err := topo.ParseSwitch(n.Value)
 		if err != nil {
 			b.at(n.Line, n.Column, "%v", err)

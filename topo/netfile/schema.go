@@ -40,6 +40,9 @@ func Schema() ([]byte, error) {
 	}})
 	set("controllers", s.nodes("controller", object{"type": "string", "examples": []string{"none"}}))
 	set("switches", s.nodes("switch", object{"type": "string"}))
+	set("dpdk", object{"type": "object", "propertyNames": object{"pattern": `^\S+$`}, "additionalProperties": object{"anyOf": []object{
+		ref("switch"), {"type": "null"}, {"type": "string", "description": "the NFs that packets pass", "examples": []string{"bridge", "firewall → bridge"}},
+		s.value(reflect.TypeFor[[]topo.NF](), "nfs")}}})
 	set("hosts", s.nodes("host", object{"type": "string"}))
 	set("groups", object{"type": "object", "additionalProperties": object{"anyOf": []object{names,
 		{"type": "object", "required": []string{"nodes"}, "properties": object{"nodes": names}}}}})
@@ -122,6 +125,11 @@ func (s schemas) nodes(kind string, short object) object {
 func (s schemas) structure(what string, t reflect.Type, hidden []string, required ...string) object {
 	properties := object{}
 	all := docs()
+	if t == reflect.TypeFor[topo.Switch]() { // what may be written beside them
+		for name, v := range s.value(reflect.TypeFor[topo.DPDK](), "dpdk")["properties"].(object) {
+			properties[name] = v
+		}
+	}
 	for _, f := range s.fields.of(t) {
 		if slices.Contains(hidden, f.name) {
 			continue
@@ -153,6 +161,22 @@ func (s schemas) value(t reflect.Type, name string) object {
 		return object{"type": []string{"string", "number"}, "pattern": `^[0-9.]+(ns|us|µs|ms|s|m|h)([0-9.]+(ns|us|µs|ms|s|m))*$|^0$`}
 	case t == reflect.TypeFor[topo.FileMode]():
 		return scalar("string", "integer")
+	case t == reflect.TypeFor[topo.NF]():
+		return object{"anyOf": []object{
+			{"type": "string", "description": "NAME, NAME@SERVICE, and arguments", "examples": []string{"bridge", "firewall@2 --rules web.rules"}},
+			s.structure("nf", t, nil, "name"),
+		}}
+	case t == reflect.TypeFor[[]topo.Chain]():
+		steps := object{"anyOf": []object{
+			{"type": []string{"string", "integer"}, "examples": []string{"1→3→2"}},
+			{"type": "array", "items": scalar("string", "integer")},
+		}}
+		one := s.structure("chain", reflect.TypeFor[topo.Chain](), []string{"services"})
+		one["properties"].(object)["services"] = steps
+		return object{"anyOf": []object{
+			{"type": "object", "additionalProperties": object{"anyOf": append([]object{one}, steps["anyOf"].([]object)...)}},
+			{"type": "array", "items": one},
+		}}
 	case t == reflect.TypeFor[[]topo.File]():
 		one := object{"type": "object", "additionalProperties": false, "properties": object{
 			"path":    object{"type": "string", "description": "absolute"},
@@ -226,7 +250,32 @@ host.files files that only this host's programs see, by their paths
 host.nat a gateway to your own network: true, or the subnet inside
 nat.subnet the network inside that is translated
 switch.name its name
-switch.driver ovs (OpenFlow), ovsbr (a bridge without controller), lxbr (Linux bridge)
+switch.driver ovs (OpenFlow), ovsbr (a bridge without controller), lxbr (Linux bridge), dpdk (NFs)
+switch.dpdk what a dpdk node has besides; may be written beside these settings
+dpdk.manager what moves packets: weft (its own), onvm (an installed OpenNetVM), dpdk (any DPDK program)
+dpdk.portKind how it reaches its links: auto, packet, tap, xdp
+dpdk.nics NICs of this machine by PCI address, as further ports
+dpdk.command the program of manager dpdk, with {eal} and {ports}
+dpdk.hugepages MB of huge pages (0)
+dpdk.spin look for packets all the time; takes a core
+dpdk.nfs its network functions: names such as bridge, with @SERVICE and arguments, or maps of settings
+dpdk.chains the services or NFs that packets pass, by name: default: [1, 2]
+dpdk.flows what leads packets into chains: tcp,nw_dst=10.0.0.2,actions=chain:web
+nf.name one that comes with weft, or any with a command
+nf.args its arguments
+nf.command a program of your own
+nf.service the number by which chains know it (the one after the NF before it)
+nf.instances how many share the service's flows (1)
+nf.weight an instance's share (1)
+nf.core the processor it runs on, from 1; 0 for any
+nf.fused run it in the manager's own process: fastest, without protection
+nf.readOnly it cannot change packets
+nf.copy it works on copies of packets
+nf.restart when it died: no, on-failure, always
+nf.onDeath what happens to its flows until then: move, drop
+chain.name its name; default for packets that no flow is for
+chain.services numbers of services, or names of NFs
+chain.out the port by which packets leave; without it the last NF says where they go
 switch.dpid its datapath ID (from its name: s1 has 1); 0x for hexadecimal
 switch.protocols the OpenFlow versions that it speaks: OpenFlow10, OpenFlow13
 switch.failMode what it does without controllers: secure (nothing), standalone (a bridge)

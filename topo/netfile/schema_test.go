@@ -109,6 +109,7 @@ func TestSchemaDocs(t *testing.T) {
 	for what, typ := range map[string]reflect.Type{
 		"addressing": reflect.TypeFor[topo.Addressing](), "host": reflect.TypeFor[topo.Host](), "nat": reflect.TypeFor[topo.NAT](),
 		"switch": reflect.TypeFor[topo.Switch](), "controller": reflect.TypeFor[topo.Controller](), "end": reflect.TypeFor[topo.LinkEnd](), "command": reflect.TypeFor[topo.Command](),
+		"dpdk": reflect.TypeFor[topo.DPDK](), "nf": reflect.TypeFor[topo.NF](), "chain": reflect.TypeFor[topo.Chain](),
 	} {
 		for _, f := range fieldsOf(typ) {
 			if all[what+"."+f.name] == "" {

@@ -109,9 +109,22 @@ func (w writer) settings(v reflect.Value, skip func(name string) bool) *yaml.Nod
 		if skip != nil && skip(f.name) || value.IsZero() {
 			continue
 		}
-		if files, ok := value.Interface().([]topo.File); ok {
+		switch v := value.Interface().(type) {
+		case []topo.File:
 			m.Style = 0
-			put(m, f.name, w.files(files))
+			put(m, f.name, w.files(v))
+			continue
+		case *topo.DPDK: // beside the switch's own
+			m.Style = 0
+			m.Content = append(m.Content, w.settings(reflect.ValueOf(*v), nil).Content...)
+			continue
+		case []topo.Chain:
+			chains := newMap()
+			chains.Style = yaml.FlowStyle
+			for _, c := range v {
+				put(chains, c.Name, plain(c.String()))
+			}
+			put(m, f.name, chains)
 			continue
 		}
 		put(m, f.name, w.value(value, f.name))
@@ -120,6 +133,9 @@ func (w writer) settings(v reflect.Value, skip func(name string) bool) *yaml.Nod
 }
 
 func (w writer) value(v reflect.Value, name string) *yaml.Node {
+	if f, ok := v.Interface().(topo.NF); ok && f.Brief() {
+		return text(f.String())
+	}
 	if m, ok := v.Interface().(interface{ MarshalText() ([]byte, error) }); ok {
 		b, err := m.MarshalText()
 		if err == nil {
