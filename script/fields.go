@@ -150,6 +150,12 @@ func assign(to reflect.Value, x starlark.Value) error {
 		if d, ok := x.(*starlark.Dict); ok && !isFile(d) {
 			return assignFiles(p, d)
 		}
+	case *topo.NF:
+		if text, ok := x.(starlark.String); ok {
+			f, err := topo.ParseNF(string(text))
+			*p = f
+			return err
+		}
 	case *[]byte:
 		if b, ok := x.(starlark.Bytes); ok {
 			*p = []byte(b)

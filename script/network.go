@@ -135,6 +135,7 @@ func networkMethods() methods[*netObject] {
 	list := []method[*netObject]{
 		{name: "addHost", usage: "NAME, ip=, ip6=, mac=, defaultRoute=, privateDirs=, nat=", doc: "add a host", run: addHost},
 		{name: "addSwitch", usage: "NAME, driver=, dpid=, protocols=, failMode=, datapath=, stp=, controllers=", doc: "add a switch", run: addSwitch},
+		{name: "addDPDK", usage: "NAME, NFS=['bridge'], chains={'default': [1]}, flows=, portKind=, manager=, ...", doc: "add a DPDK node", run: addDPDK},
 		{name: "addController", usage: "NAME='c0', controller=, ip=, port=, command=", doc: "add a controller", run: addController},
 		{name: "addLink", usage: "NODE, NODE, bw=, delay=, loss=, ..., ab={...}, ba={...}, port1=, port2=", doc: "add a link", run: addLink},
 		{name: "addNAT", usage: "NAME='nat0', connect=, ip=, subnet=", doc: "add a gateway to the user's network", run: addNAT},
@@ -296,7 +297,12 @@ func addSwitch(c *call, n *netObject) (starlark.Value, error) {
 }
 
 func setSwitch(s *topo.Switch, kwargs []starlark.Tuple) error {
-	return setFields(s, kwargs, []string{"name"}, mininetClass("write driver='ovsbr' or 'lxbr' for other switches than 'ovs'"))
+	list, finish := dpdkSettings(s)
+	list = append(list, mininetClass("write driver='ovsbr' or 'lxbr' for other switches than 'ovs'"))
+	if err := setFields(s, kwargs, []string{"name"}, list...); err != nil {
+		return err
+	}
+	return finish()
 }
 
 // addController takes a kind as the option --controller does, or by its fields. None, or the

@@ -91,7 +91,7 @@ func (w *world) builtins() starlark.StringDict {
 		"json":   json.Module,
 		"struct": starlark.NewBuiltin("struct", starlarkstruct.Make),
 	}
-	for short, long := range map[string]string{"host": "addHost", "switch": "addSwitch", "controller": "addController", "link": "addLink", "nat": "addNAT"} {
+	for short, long := range map[string]string{"host": "addHost", "switch": "addSwitch", "dpdk": "addDPDK", "controller": "addController", "link": "addLink", "nat": "addNAT"} {
 		b[short], _ = w.net.Attr(long)
 	}
 	return b
