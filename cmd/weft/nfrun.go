@@ -36,7 +36,7 @@ func runNF(args []string) error {
 	if err != nil {
 		return err
 	}
-	hello.ReadOnly = made.ReadOnly
+	hello.ReadOnly, hello.Wire = made.ReadOnly, made.Wire
 	c, err := nf.Connect(path, hello)
 	if err != nil {
 		return err

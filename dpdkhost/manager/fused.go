@@ -42,6 +42,9 @@ func (m *Manager) runFused(n *Instance) {
 		f.function.Handle(f.batch[:len(part)])
 		m.decided(n, len(part))
 	}
+	if f.ticker != nil {
+		m.tick(n) // what it keeps may be ready now
+	}
 }
 
 // decided takes the verdicts on the first packets of a fused NF's batch.

@@ -206,10 +206,28 @@ func (m *Manager) toService(d *shm.Desc, id uint16) {
 		m.pool.Free(d.Frame)
 		return
 	}
-	n.out = append(n.out, *d)
+	if n.Wire && d.Flags&shm.HasVnet != 0 {
+		m.onWire(n, d)
+	} else {
+		n.out = append(n.out, *d)
+	}
 	if len(n.out) >= ringBurst && n.fused == nil {
 		m.deliver(n)
 	}
+}
+
+// onWire queues the frames that a packet is on a wire for an instance. All are where the packet is
+// in its chain.
+func (m *Manager) onWire(n *Instance, d *shm.Desc) {
+	mt, from := m.meta[d.Frame], len(n.out)
+	list, lost := m.pool.Finish(*d, n.out)
+	for k := range list[from:] {
+		part := &list[from+k]
+		part.To, part.Action = d.To, d.Action
+		m.meta[part.Frame] = mt
+	}
+	n.out = list
+	m.drops.NoMemory += uint64(lost)
 }
 
 // hashOf returns the hash of a packet's flow as it came in: rewriting a packet does not change

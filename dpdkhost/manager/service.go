@@ -22,6 +22,8 @@ type Instance struct {
 	Trust   Trust
 	// Fresh is how many empty frames it has, to make packets in.
 	Fresh int
+	// Wire says that it gets packets as they are on a wire: checksums complete, super-frames cut.
+	Wire bool
 
 	rings     *shm.Pair  // nil of a fused one
 	fused     *fused     // nil of one with rings

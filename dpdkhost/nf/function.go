@@ -18,8 +18,8 @@ type Function interface {
 
 // A Ticker is a Function that has work without packets: timeouts, and packets of its own.
 type Ticker interface {
-	// Tick is called before each batch, and after at most the time that it returned last (below
-	// zero: not before the next batch). It may put packets that the NF kept, with their
+	// Tick is called before each batch, after the last before the NF waits for more, and then after
+	// at most the time that it returned last (below zero: not before the next batch). It may put packets that the NF kept, with their
 	// verdicts, into send, and returns how many.
 	Tick(now time.Time, send []Packet) (n int, next time.Duration)
 }

@@ -42,6 +42,8 @@ type Hello struct {
 	Weight  int    `json:"weight,omitempty"`
 	// ReadOnly asks for memory that the NF cannot write.
 	ReadOnly bool `json:"readOnly,omitempty"`
+	// Wire asks for packets as they are on a wire: checksums complete, super-frames cut.
+	Wire bool `json:"wire,omitempty"`
 	// Fresh is how many empty frames the NF wants to have, to make packets in.
 	Fresh int `json:"fresh,omitempty"`
 }

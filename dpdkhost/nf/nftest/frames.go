@@ -118,7 +118,7 @@ func Decode(t testing.TB, b []byte) gopacket.Packet {
 	t.Helper()
 	p := gopacket.NewPacket(b, layers.LayerTypeEthernet, gopacket.Default)
 	if e := p.ErrorLayer(); e != nil {
-		t.Errorf("unreadable: %v\n% x", e.Error(), b)
+		t.Errorf("unreadable: %v\n% x", e.Error(), b[:min(len(b), 80)])
 	}
 	again := append([]byte{}, b...)
 	h := nf.ParseHeaders(again)
@@ -127,7 +127,7 @@ func Decode(t testing.TB, b []byte) gopacket.Packet {
 		again[at], again[at+1] = 0, 0 // left out
 	}
 	if string(again) != string(b) {
-		t.Errorf("checksums are wrong:\n% x, want\n% x", b, again)
+		t.Errorf("checksums are wrong:\n% x, want\n% x", b[:min(len(b), 80)], again[:min(len(b), 80)])
 	}
 	return p
 }
