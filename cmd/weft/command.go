@@ -30,6 +30,7 @@ func (p *program) subcommands() map[string]func() *cobra.Command {
 		"convert":    p.convertCommand,
 		"doctor":     p.doctorCommand,
 		"down":       p.downCommand,
+		"dpdk":       p.dpdkCommand,
 		"events":     p.eventsCommand,
 		"exec":       p.execCommand,
 		"extcap":     p.extcapCommand,

@@ -39,6 +39,12 @@ type Binding struct {
 // What the card was is written down first; without anything to do there is no Record. The caller
 // must be in the network namespace of the card's interfaces.
 func (j Journal) Bind(ctx context.Context, machine Root, n NIC, b Binding, who string) (*Record, error) {
+	if n.Taken() && (b.Driver == "" || b.Driver == n.Driver) {
+		return nil, nil
+	}
+	if why := n.InUse(b.With...); why != "" && !b.Force {
+		return nil, fmt.Errorf("%s stays with the driver %s: %w: %s; if you are sure, say --force", n.Address, cmp.Or(n.Driver, "none"), ErrInUse, why)
+	}
 	driver := b.Driver
 	if driver == "" {
 		var err error
@@ -48,9 +54,6 @@ func (j Journal) Bind(ctx context.Context, machine Root, n NIC, b Binding, who s
 	}
 	if n.Driver == driver {
 		return nil, nil
-	}
-	if why := n.InUse(b.With...); why != "" && !b.Force {
-		return nil, fmt.Errorf("%s stays with the driver %s: %w: %s; if you are sure, say --force", n.Address, cmp.Or(n.Driver, "none"), ErrInUse, why)
 	}
 	if !machine.exists("sys/bus/pci/drivers", driver) {
 		return nil, fmt.Errorf("there is no driver %s: modprobe %s", driver, driver)
@@ -103,7 +106,7 @@ func (r Root) Restore(ctx context.Context, c Change) error {
 		return fmt.Errorf("%s has the driver %s by now, which weft did not give it; it stays", c.Address, is)
 	}
 	if c.Driver == "" {
-		if err := r.unbind(c.Address); err != nil {
+		if err := r.unbind(ctx, c.Address); err != nil {
 			return err
 		}
 	} else if err := r.give(ctx, c.Address, c.Driver); err != nil {
@@ -187,7 +190,7 @@ func (r Root) release(ctx context.Context, address string) error {
 	if err := r.write("\n", devices, address, "driver_override"); err != nil {
 		return err
 	}
-	if err := r.unbind(address); err != nil {
+	if err := r.unbind(ctx, address); err != nil {
 		return err
 	}
 	if err := r.write(address, "sys/bus/pci/drivers_probe"); err != nil {
@@ -208,7 +211,7 @@ func (r Root) give(ctx context.Context, address, driver string) error {
 	if err := r.write(driver+"\n", devices, address, "driver_override"); err != nil {
 		return err
 	}
-	if err := r.unbind(address); err != nil {
+	if err := r.unbind(ctx, address); err != nil {
 		return err
 	}
 	if err := r.write(address, "sys/bus/pci/drivers_probe"); err != nil {
@@ -220,11 +223,19 @@ func (r Root) give(ctx context.Context, address, driver string) error {
 	return nil
 }
 
-func (r Root) unbind(address string) error {
-	if r.link(devices, address, "driver") == "" {
+// unbind takes a card from its driver and waits until that has let go.
+func (r Root) unbind(ctx context.Context, address string) error {
+	is := r.link(devices, address, "driver")
+	if is == "" {
 		return nil
 	}
-	return r.write(address, devices, address, "driver/unbind")
+	if err := r.write(address, devices, address, "driver/unbind"); err != nil {
+		return fmt.Errorf("take %s from the driver %s: %w", address, is, err)
+	}
+	if err := r.await(ctx, address, func(is string) bool { return is == "" }); err != nil {
+		return fmt.Errorf("the driver %s does not let go of %s: %w; see dmesg", is, address, err)
+	}
+	return nil
 }
 
 // bindTimeout bounds the wait for a driver to take a card.
@@ -253,7 +264,7 @@ func (r Root) override(address string) string {
 }
 
 func (r Root) write(text string, elem ...string) error {
-	f, err := os.OpenFile(r.path(elem...), os.O_WRONLY, 0)
+	f, err := os.OpenFile(r.path(elem...), os.O_WRONLY|os.O_TRUNC, 0)
 	if err == nil {
 		_, err = f.WriteString(text)
 		err = errors.Join(err, f.Close())

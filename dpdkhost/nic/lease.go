@@ -3,6 +3,9 @@ package nic
 import (
 	"context"
 	"fmt"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // A Request asks for a NIC for a network.
@@ -57,23 +60,23 @@ func (j Journal) Take(ctx context.Context, machine Root, r Request, to int) (*Le
 
 // takeCard gives a card to DPDK, unless DPDK needs its interface instead.
 func (j Journal) takeCard(ctx context.Context, r Request, l *Lease) (done bool, err error) {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return false, fmt.Errorf("netlink: %w", err)
+	}
+	defer h.Close()
 	address, err := ParseAddress(r.NIC)
 	if err != nil {
-		if address = l.machine.addressOf(r.NIC); address == "" {
-			return false, fmt.Errorf("this machine has no NIC %s: weft dpdk status lists those that there are", r.NIC)
+		dev, err := l.machine.find(h, r.NIC)
+		if err != nil {
+			return false, err
 		}
+		address = l.machine.addressOf(dev)
 	}
-	n, err := l.machine.Card(address)
+	n, err := l.machine.joined(h, address)
 	if err != nil {
 		return false, err
 	}
-	stack, err := ReadStack()
-	if err != nil {
-		return false, err
-	}
-	list := []NIC{n}
-	Join(list, stack)
-	n = list[0]
 	c := l.machine.Machine().Way(n)
 	l.Address, l.Way, l.Driver = n.Address, c.Way, n.Driver
 	switch c.Way {

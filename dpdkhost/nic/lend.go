@@ -63,7 +63,7 @@ func (j Journal) Lend(machine Root, l Loan, to int, who string) (*Record, error)
 	if err != nil {
 		return nil, err
 	}
-	lent := &Lent{Settings: s, ID: fmt.Sprintf("%s%d.%d", aliasPrefix, os.Getpid(), time.Now().UnixNano()), Address: machine.addressOf(s.Name)}
+	lent := &Lent{Settings: s, ID: fmt.Sprintf("%s%d.%d", aliasPrefix, os.Getpid(), time.Now().UnixNano()), Address: machine.addressOf(dev)}
 	r, err := j.Write(Entry{For: who, Lent: lent})
 	if err != nil {
 		return nil, err
@@ -85,7 +85,7 @@ func (j Journal) Lend(machine Root, l Loan, to int, who string) (*Record, error)
 func (r Root) find(h *netlink.Handle, nic string) (netlink.Link, error) {
 	name := nic
 	if address, err := ParseAddress(nic); err == nil {
-		card, err := r.Card(address)
+		card, err := r.joined(h, address)
 		switch {
 		case err != nil:
 			return nil, err
@@ -112,16 +112,34 @@ func (r Root) find(h *netlink.Handle, nic string) (netlink.Link, error) {
 	return dev, nil
 }
 
-// addressOf returns the address of an interface's card; empty if it has none.
-func (r Root) addressOf(name string) string {
-	dir, err := filepath.EvalSymlinks(r.path("sys/class/net", name, "device"))
+// joined returns a card with what the network stack knows of it.
+func (r Root) joined(h *netlink.Handle, address string) (NIC, error) {
+	n, err := r.Card(address)
 	if err != nil {
-		return ""
+		return n, err
 	}
-	if base := filepath.Base(dir); !strings.HasPrefix(base, "virtio") || !addressForm.MatchString(filepath.Base(filepath.Dir(dir))) {
-		return base
+	stack, err := readStack(h)
+	list := []NIC{n}
+	Join(list, stack)
+	return list[0], err
+}
+
+// addressOf returns the address of an interface's card; empty if it has none.
+func (r Root) addressOf(dev netlink.Link) string {
+	device := dev.Attrs().ParentDev
+	if device == "" { // before Linux 5.14
+		path, err := filepath.EvalSymlinks(r.path("sys/class/net", dev.Attrs().Name, "device"))
+		if err != nil {
+			return ""
+		}
+		device = filepath.Base(path)
 	}
-	return filepath.Base(filepath.Dir(dir))
+	if path, err := filepath.EvalSymlinks(r.path("sys/bus/virtio/devices", device)); err == nil {
+		if card := filepath.Base(filepath.Dir(path)); addressForm.MatchString(card) {
+			return card
+		}
+	}
+	return device
 }
 
 // interfaceNames lists what could be lent.

@@ -91,14 +91,16 @@ type NIC struct {
 	// Interfaces are its network interfaces in this namespace, if its driver is the kernel's.
 	Interfaces []Interface `json:"interfaces,omitempty"`
 	// LentTo says who has its interface meanwhile: "network net1". Users are the processes that
-	// have the card itself open: "dpdk-testpmd (4711)".
-	LentTo string   `json:"lentTo,omitempty"`
-	Users  []string `json:"users,omitempty"`
+	// have the card itself open.
+	LentTo string `json:"lentTo,omitempty"`
+	Users  []User `json:"users,omitempty"`
 	// VirtualFunctions and MaxVirtualFunctions are those of SR-IOV; PhysicalFunction is the
 	// address of the card's own function if this is a virtual one.
 	VirtualFunctions    int    `json:"virtualFunctions,omitempty"`
 	MaxVirtualFunctions int    `json:"maxVirtualFunctions,omitempty"`
 	PhysicalFunction    string `json:"physicalFunction,omitempty"`
+
+	virtio []string // its devices on the virtio bus
 }
 
 // A Device is a neighbour in an IOMMU group.
@@ -177,35 +179,57 @@ func (r Root) List() ([]NIC, error) {
 	return list, nil
 }
 
-// Card returns the NIC with an address on the PCI bus.
+// Card returns the NIC with an address on the PCI bus, as List does.
 func (r Root) Card(address string) (NIC, error) {
 	list, err := r.List()
 	if err != nil {
 		return NIC{}, err
 	}
+	n, err := Find(list, address)
+	if err != nil && r.exists(devices, address) {
+		err = fmt.Errorf("%s is on the PCI bus, but no NIC", address)
+	}
+	return n, err
+}
+
+// Find returns the NIC on the PCI bus that a person names, by its address or its interface.
+func Find(list []NIC, name string) (NIC, error) {
+	address, err := ParseAddress(name)
+	if err != nil {
+		address = ""
+	}
 	var have []string
 	for _, n := range list {
-		if n.Address == address {
+		named := slices.ContainsFunc(n.Interfaces, func(f Interface) bool { return f.Name == name })
+		switch {
+		case n.Bus != pci && named:
+			return NIC{}, fmt.Errorf("%s is on the bus %s; only NICs on the PCI bus can get another driver", name, cmp.Or(n.Bus, "none"))
+		case n.Bus != pci:
+			continue
+		case named || n.Address == address:
 			return n, nil
 		}
-		if n.Bus == pci {
-			have = append(have, n.Address)
-		}
-	}
-	if r.exists(devices, address) {
-		return NIC{}, fmt.Errorf("%s is no NIC; weft dpdk status lists those that there are", address)
+		have = append(have, n.Address)
 	}
 	if len(have) == 0 {
-		return NIC{}, fmt.Errorf("there is no NIC %s: this machine has none on a PCI bus", address)
+		return NIC{}, fmt.Errorf("there is no NIC %s: this machine has none on a PCI bus", name)
 	}
-	return NIC{}, fmt.Errorf("there is no NIC %s (there are: %s)", address, strings.Join(have, ", "))
+	return NIC{}, fmt.Errorf("there is no NIC %s (there are: %s)", name, strings.Join(have, ", "))
 }
 
 // Join adds what the network stack knows of interfaces.
 func Join(list []NIC, s Stack) {
 	for i := range list {
+		if len(list[i].Interfaces) == 0 {
+			for _, address := range append([]string{list[i].Address}, list[i].virtio...) {
+				list[i].Interfaces = append(list[i].Interfaces, s.Devices[address]...)
+			}
+		}
 		for k := range list[i].Interfaces {
 			f := &list[i].Interfaces[k]
+			if len(f.PartOf) == 0 {
+				f.PartOf = s.Upper[f.Name]
+			}
 			f.Addresses, f.DefaultRoute, f.XDP = s.Addresses[f.Name], s.DefaultRoute[f.Name], s.XDP[f.Name]
 		}
 	}
@@ -258,6 +282,11 @@ func (r Root) read(address string, names map[[2]uint16]string) NIC {
 		}
 	}
 	n.Interfaces = r.interfaces(address)
+	for _, name := range r.names(devices, address) {
+		if strings.HasPrefix(name, "virtio") {
+			n.virtio = append(n.virtio, name)
+		}
+	}
 	return n
 }
 
@@ -333,9 +362,12 @@ func (n *NIC) need(with ...string) (why, mend string) {
 	}
 	switch {
 	case n.LentTo != "":
-		return "it is lent to " + n.LentTo, "end that"
+		return "it is lent to " + n.LentTo, "weft down " + strings.TrimPrefix(n.LentTo, "network ")
 	case len(n.Users) > 0:
-		return n.Users[0] + " uses it", "end that process"
+		return fmt.Sprintf("%s uses it", n.Users[0]), fmt.Sprintf("kill %d", n.Users[0].PID)
+	case len(n.Interfaces) == 0 && n.Bus == pci && n.Driver != "" && !n.Taken() && n.Driver != "pci-stub":
+		return fmt.Sprintf("its driver %s has no interface in this network namespace; it may have one in another", n.Driver),
+			fmt.Sprintf("look for it there; or weft dpdk bind --force %s", n.Address)
 	case n.VirtualFunctions > 0:
 		return fmt.Sprintf("it has %d virtual functions, which go with its driver", n.VirtualFunctions),
 			fmt.Sprintf("echo 0 > /sys/bus/pci/devices/%s/sriov_numvfs", n.Address)

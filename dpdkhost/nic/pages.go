@@ -109,3 +109,26 @@ func onNode(node int) string {
 	}
 	return fmt.Sprintf(" on node %d", node)
 }
+
+// ParsePageSize reads a size of hugepages, such as 2MB or 1GB, and returns it in kB; 0 for
+// nothing.
+func ParsePageSize(text string) (int, error) {
+	if text == "" {
+		return 0, nil
+	}
+	number := strings.TrimSuffix(strings.ToUpper(text), "B")
+	for _, unit := range []struct {
+		name string
+		kB   int
+	}{{"K", 1}, {"M", 1 << 10}, {"G", 1 << 20}} {
+		if n, err := strconv.Atoi(strings.TrimSuffix(number, unit.name)); err == nil && strings.HasSuffix(number, unit.name) && n > 0 && n <= 1<<20 {
+			return n * unit.kB, nil
+		}
+	}
+	return 0, fmt.Errorf("%q is not a size of hugepages; write for example 2MB or 1GB", text)
+}
+
+// String says how many there are, for people.
+func (h Hugepages) String() string {
+	return fmt.Sprintf("%d of %s%s, %d free", h.Total, pageSize(h.Size), onNode(h.Node), h.Free)
+}

@@ -15,6 +15,9 @@ type Stack struct {
 	Upper        map[string][]string // interfaces made of others: bridges, bonds, VLANs
 	Up           map[string]bool     // administratively
 	XDP          map[string]bool     // those with an XDP program
+	// Devices are the interfaces of cards, by the card's address, where the kernel says so (from
+	// Linux 5.14): /sys may be that of another network namespace.
+	Devices map[string][]Interface
 }
 
 // ReadStack returns that of the calling thread's network namespace.
@@ -28,7 +31,7 @@ func ReadStack() (Stack, error) {
 }
 
 func readStack(h *netlink.Handle) (Stack, error) {
-	s := Stack{Addresses: map[string][]string{}, DefaultRoute: map[string]bool{}, Upper: map[string][]string{}, Up: map[string]bool{}, XDP: map[string]bool{}}
+	s := Stack{Addresses: map[string][]string{}, DefaultRoute: map[string]bool{}, Upper: map[string][]string{}, Up: map[string]bool{}, XDP: map[string]bool{}, Devices: map[string][]Interface{}}
 	links, err := h.LinkList()
 	if err != nil {
 		return s, fmt.Errorf("network interfaces: %w", err)
@@ -47,6 +50,9 @@ func readStack(h *netlink.Handle) (Stack, error) {
 		}
 		s.XDP[a.Name] = a.Xdp != nil && a.Xdp.Attached
 		s.Up[a.Name] = a.Flags&net.FlagUp != 0
+		if a.ParentDev != "" {
+			s.Devices[a.ParentDev] = append(s.Devices[a.ParentDev], Interface{Name: a.Name, MAC: a.HardwareAddr.String(), State: a.OperState.String(), Up: s.Up[a.Name]})
+		}
 		list, err := h.AddrList(l, netlink.FAMILY_ALL)
 		if err != nil {
 			return s, fmt.Errorf("addresses of %s: %w", a.Name, err)

@@ -64,7 +64,7 @@ func (r Root) Status(stack Stack, j Journal) (*Status, error) {
 		if why, mend := n.need(); why != "" {
 			s.Obstacles = append(s.Obstacles, Obstacle{n.Address, why, mend})
 		}
-		if c.Way == WayNone {
+		if c.Mend != "" {
 			s.Obstacles = append(s.Obstacles, Obstacle{n.Address, c.Why, c.Mend})
 		}
 	}
@@ -164,7 +164,9 @@ func (n *NIC) usedBy() string {
 	if n.LentTo != "" {
 		who = append(who, n.LentTo)
 	}
-	who = append(who, n.Users...)
+	for _, u := range n.Users {
+		who = append(who, u.String())
+	}
 	for _, f := range n.Interfaces {
 		who = append(who, f.PartOf...)
 		if f.DefaultRoute {
@@ -215,7 +217,7 @@ func (s *Status) writeMachine(w io.Writer) {
 		if i == 0 {
 			name = "hugepages"
 		}
-		fmt.Fprintf(t, "%s\t%d of %s%s, %d free\n", name, h.Total, pageSize(h.Size), onNode(h.Node), h.Free)
+		fmt.Fprintf(t, "%s\t%s\n", name, h)
 	}
 	fmt.Fprintf(t, "hugetlbfs\t%s\n", cmp.Or(strings.Join(m.Mounts, ", "), "not mounted; programs with --in-memory do not need that"))
 	fmt.Fprintf(t, "isolated cores\t%s\n", cmp.Or(m.Isolated, "none"))

@@ -28,7 +28,8 @@ type Choice struct {
 	Way Way `json:"way"`
 	// Driver is the one that the card must have for it; empty: its own.
 	Driver string `json:"driver,omitempty"`
-	// Why in words. If there is no way, Mend is the command or setting that would make one.
+	// Why in words. If there is no way or only a slow one, Mend is what would make a better one: as
+	// a rule a command.
 	Why  string `json:"why"`
 	Mend string `json:"mend,omitempty"`
 }
@@ -45,13 +46,19 @@ var forDPDK = []string{"vfio-pci", "uio_pci_generic", "igb_uio"}
 
 // Way says how a DPDK program would use a card, and why so.
 func (m Machine) Way(n NIC) Choice {
+	c := m.way(n)
+	if c.Way == WayNone && m.AFXDP && n.Driver != "" {
+		c.Way, c.Why = WayXDP, "the kernel copies each frame: "+c.Why
+	}
+	return c
+}
+
+// way is Way without AF_XDP that copies, which is the last resort.
+func (m Machine) way(n NIC) Choice {
 	hasIOMMU := n.Group != "" && m.IOMMU // vfio makes groups without one too
 	switch {
 	case n.Bus != pci:
-		if m.AFXDP {
-			return Choice{Way: WayXDP, Why: fmt.Sprintf("it is on the bus %s, for which DPDK has no driver", n.Bus)}
-		}
-		return Choice{Way: WayNone, Why: fmt.Sprintf("it is on the bus %s, for which DPDK has no driver, and this kernel has no AF_XDP", n.Bus), Mend: "lend its interface to a host, or use manager weft"}
+		return Choice{Way: WayNone, Why: fmt.Sprintf("DPDK has no driver for the bus %s", n.Bus), Mend: "use a NIC on the PCI bus, or the manager weft, which takes any interface"}
 	case n.Bifurcated():
 		return Choice{Way: WayBifurcated, Why: fmt.Sprintf("%s shares the card with DPDK", n.Driver)}
 	case n.Driver == "vfio-pci" && hasIOMMU:
@@ -83,7 +90,7 @@ func (m Machine) bindTo(n NIC) (string, error) {
 		return "", fmt.Errorf("DPDK uses it with its driver %s as it is; there is nothing to bind", n.Driver)
 	}
 	m.AFXDP = false // which needs no other driver
-	c := m.Way(n)
+	c := m.way(n)
 	if c.Way == WayNone {
 		return "", fmt.Errorf("%s: %s", c.Why, c.Mend)
 	}
