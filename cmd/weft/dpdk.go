@@ -33,10 +33,10 @@ func (p *program) dpdkCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	asJSON := jsonFlag(cmd)
-	driver := f.String("driver", "", "bind: the `driver` (vfio-pci; without an IOMMU what there is)")
+	driver := f.String("driver", "", "`DRIVER` bind: which driver (vfio-pci; without an IOMMU, what there is)")
 	force := f.Bool("force", false, "bind: take NICs that are in use too")
-	node := f.Int("node", -1, "hugepages: of this NUMA `node` (all)")
-	size := f.String("size", "", "hugepages: of this `size`: 2MB, 1GB (the kernel's default)")
+	node := f.Int("node", -1, "`N` hugepages: of this NUMA node (all)")
+	size := f.String("size", "", "`SIZE` hugepages: of this size, 2MB or 1GB (the kernel's default)")
 	flagsOf := map[string][]string{"bind": {"driver", "force"}, "hugepages": {"node", "size"}}
 	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return completeDPDK(args), cobra.ShellCompDirectiveNoFileComp
