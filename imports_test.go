@@ -62,6 +62,7 @@ func arrows() map[string][]string {
 		"dpdkhost/memif": {"dpdkhost/manager", "dpdkhost/shm"},
 		// Foreign managers: any DPDK program, OpenNetVM.
 		"dpdkhost/eal":  {"dpdkhost", "dpdkhost/memif", "link", "topo", "internal/"},
+		"dpdkhost/onvm": {"dpdkhost", "dpdkhost/eal", "topo", "internal/"},
 		"topo/netfile":  {"topo"},
 		"topologies":    nil,
 		// A tool of the tests.

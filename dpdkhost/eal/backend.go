@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -77,12 +78,7 @@ func Open(ctx context.Context, c Config) (*Backend, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("%s: %w", c.Node, err)
 	}
-	c.Ports = append([]Port(nil), c.Ports...)
-	for k := range c.Ports {
-		if p := &c.Ports[k]; cmp.Or(p.Kind, Auto) == Auto {
-			p.Kind = choose()
-		}
-	}
+	c.Ports = Choose(c.Ports)
 	if len(c.CPUs) == 0 {
 		var err error
 		if c.CPUs, err = OwnCPUs(); err != nil {
@@ -183,10 +179,7 @@ func (b *Backend) State(context.Context) (*dpdkhost.State, error) {
 		}
 	}
 	for k, p := range b.config.Ports {
-		port := dpdkhost.Port{Number: p.Number, Name: cmp.Or(p.Device, p.Socket), Kind: string(p.Kind)}
-		if p.Memif != nil {
-			port.Name = p.Memif.Socket
-		}
+		port := dpdkhost.Port{Number: p.Number, Name: p.Label(), Kind: string(p.Kind)}
 		if d := devices[b.names[k]]; d != nil {
 			port.Received, port.RxBytes = d.stats.InPackets, d.stats.InBytes
 			port.Sent, port.TxBytes = d.stats.OutPackets, d.stats.OutBytes
@@ -250,6 +243,17 @@ func OwnCPUs() (list []int, err error) {
 		}
 	}
 	return list, nil
+}
+
+// Choose returns ports with what Auto means here.
+func Choose(ports []Port) []Port {
+	ports = slices.Clone(ports)
+	for k := range ports {
+		if p := &ports[k]; cmp.Or(p.Kind, Auto) == Auto {
+			p.Kind = choose()
+		}
+	}
+	return ports
 }
 
 // choose returns the best kind for a link of the kernel's. AF_XDP needs privileges over the

@@ -60,7 +60,7 @@ var (
 // Validate looks at what needs no machine.
 func (p *Port) Validate() error {
 	fail := func(format string, args ...any) error {
-		return fmt.Errorf("port %d (%s): %s", p.Number, cmp.Or(p.Device, p.Socket, string(p.Kind)), fmt.Sprintf(format, args...))
+		return fmt.Errorf("port %d (%s): %s", p.Number, cmp.Or(p.Label(), string(p.Kind)), fmt.Sprintf(format, args...))
 	}
 	// Device arguments are separated by commas, and have no quotes.
 	path := func(s string) error {
@@ -233,16 +233,30 @@ func (o *Options) Command(command string) (line string, names []string, err erro
 		return "", nil, errors.New("say which DPDK program is to run (command)")
 	}
 	args, names := o.arguments()
-	for i := range args {
-		args[i] = quote(args[i])
-	}
-	text := strings.Join(args, " ")
+	text := Quote(args)
 	if !strings.Contains(command, "{eal}") {
 		program, rest, _ := strings.Cut(strings.TrimSpace(command), " ")
 		command = program + " {eal} " + rest
 	}
 	return strings.NewReplacer("{eal}", text, "{ports}", strconv.Itoa(len(o.Ports)),
 		"{portmask}", fmt.Sprintf("%#x", uint64(1)<<len(o.Ports)-1)).Replace(command), names, nil
+}
+
+// Label returns what people call a port.
+func (p *Port) Label() string {
+	if p.Memif != nil {
+		return p.Memif.Socket
+	}
+	return cmp.Or(p.Device, p.Socket)
+}
+
+// Quote makes one line for the shell of words.
+func Quote(words []string) string {
+	quoted := make([]string, len(words))
+	for i := range words {
+		quoted[i] = quote(words[i])
+	}
+	return strings.Join(quoted, " ")
 }
 
 var plainWord = regexp.MustCompile(`^[A-Za-z0-9_.,:@%+=/-]+$`)

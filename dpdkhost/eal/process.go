@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -305,6 +306,36 @@ func (p *Process) signal(s unix.Signal) {
 	defer p.mu.Unlock()
 	if p.cmd != nil {
 		unix.Kill(-p.cmd.Process.Pid, s)
+	}
+}
+
+// Move puts all threads of the program, and what they start, on processors.
+func (p *Process) Move(cpus []int) error {
+	pid := p.PID()
+	if pid == 0 {
+		return fmt.Errorf("%s does not run", p.c.Name)
+	}
+	var set unix.CPUSet
+	for _, cpu := range cpus {
+		set.Set(cpu)
+	}
+	// New threads inherit: look again until there are no more.
+	for seen := -1; ; {
+		tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+		if err != nil {
+			return err
+		}
+		if len(tasks) == seen {
+			return nil
+		}
+		seen = len(tasks)
+		for _, t := range tasks {
+			if tid, err := strconv.Atoi(t.Name()); err == nil {
+				if err := unix.SchedSetaffinity(tid, &set); err != nil && err != unix.ESRCH {
+					return err
+				}
+			}
+		}
 	}
 }
 
