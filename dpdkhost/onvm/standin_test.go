@@ -75,7 +75,6 @@ type standIn struct {
 	Service int
 	Core    int
 	Shared  string
-	stopped bool
 }
 
 func standInManager(args []string) int {
