@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -33,8 +34,8 @@ type nat struct {
 	ports           portRange
 	mappings        *table[natKey, mapping] // by the inside
 	back            map[natKey]natKey       // by the outside
-	next            uint16
-	timeouts        [3]time.Duration // TCP, UDP, ICMP
+	used            [6]portSet              // by protocol and IP version
+	timeouts        [3]time.Duration        // TCP, UDP, ICMP
 	sweep           time.Time
 
 	out, in, unasked, unknown, fragments, full uint64
@@ -105,7 +106,7 @@ func defineNAT(flags *pflag.FlagSet) func() (nf.Function, error) {
 		case slices.Min(n.timeouts[:]) <= 0:
 			return nil, fmt.Errorf("a timeout is longer than nothing")
 		}
-		n.ports, n.next = list[0], list[0].from
+		n.ports = list[0]
 		n.mappings = newTable[natKey, mapping](*limit)
 		n.back = make(map[natKey]natKey, *limit)
 		n.bridge.to[*inside], n.bridge.to[*outside] = uint16(*outside), uint16(*inside)
@@ -260,29 +261,77 @@ func (n *nat) place(h *nf.Headers, b []byte, fromOutside bool) (at int, ok bool)
 
 // open makes a mapping, nil if there is no room or no port.
 func (n *nat) open(key natKey) *mapping {
+	ports := n.portsOf(key)
 	outside := natKey{port: key.port, protocol: key.protocol, version: key.version}
-	if _, taken := n.back[outside]; taken || key.port < n.ports.from || key.port > n.ports.to {
-		found := false
-		for range int(n.ports.to-n.ports.from) + 1 {
-			outside.port = n.next
-			if n.next++; n.next > n.ports.to || n.next == 0 {
-				n.next = n.ports.from
-			}
-			if _, taken := n.back[outside]; !taken {
-				found = true
-				break
-			}
-		}
-		if !found {
+	if key.port < n.ports.from || key.port > n.ports.to || ports.has(key.port) {
+		var found bool
+		if outside.port, found = ports.free(n.ports); !found {
 			return nil
 		}
 	}
 	m := n.mappings.add(key, n.now)
 	if m != nil {
 		m.port = outside.port
+		ports.add(m.port)
 		n.back[outside] = key
 	}
 	return m
+}
+
+// forget takes a mapping out.
+func (n *nat) forget(key natKey, m *mapping) {
+	n.portsOf(key).remove(m.port)
+	delete(n.back, natKey{port: m.port, protocol: key.protocol, version: key.version})
+	n.mappings.remove(key)
+}
+
+// portsOf returns the ports outside that are taken for the protocol of a key.
+func (n *nat) portsOf(key natKey) *portSet {
+	at := int(key.version / 6)
+	switch key.protocol {
+	case nf.ProtocolTCP:
+		at += 2
+	case nf.ProtocolUDP:
+		at += 4
+	}
+	return &n.used[at]
+}
+
+// A portSet is a set of ports in which a free one is found fast, though almost all are taken.
+type portSet struct {
+	words [1 << 16 / 64]uint64
+	last  uint16 // found
+}
+
+func (s *portSet) has(p uint16) bool { return s.words[p/64]>>(p%64)&1 != 0 }
+func (s *portSet) add(p uint16)      { s.words[p/64] |= 1 << (p % 64) }
+func (s *portSet) remove(p uint16)   { s.words[p/64] &^= 1 << (p % 64) }
+
+// free returns a port of a range that is not taken: the next after the last that was found, so
+// that one that was given up rests.
+func (s *portSet) free(r portRange) (port uint16, ok bool) {
+	if s.last < r.from || s.last >= r.to {
+		s.last = r.from - 1 // from is not 0
+	}
+	port, ok = s.within(s.last+1, r.to)
+	if !ok {
+		port, ok = s.within(r.from, s.last)
+	}
+	if ok {
+		s.last = port
+	}
+	return port, ok
+}
+
+// within returns the first free port from one to another.
+func (s *portSet) within(from, to uint16) (uint16, bool) {
+	for p := int(from); p <= int(to); p = (p/64 + 1) * 64 {
+		if left := ^s.words[p/64] >> (p % 64); left != 0 {
+			p += bits.TrailingZeros64(left)
+			return uint16(p), p <= int(to)
+		}
+	}
+	return 0, false
 }
 
 // watch looks for the end of a connection.
@@ -394,8 +443,7 @@ func (n *nat) Tick(now time.Time, send []nf.Packet) (int, time.Duration) {
 				limit = n.timeouts[1]
 			}
 			if now.Sub(used) >= limit {
-				delete(n.back, natKey{port: m.port, protocol: k.protocol, version: k.version})
-				n.mappings.remove(k)
+				n.forget(k, m)
 			}
 		})
 	}

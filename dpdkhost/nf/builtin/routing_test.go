@@ -466,6 +466,37 @@ func TestNATPorts(t *testing.T) {
 	}
 }
 
+// A free port is found if there is one, the next after the last.
+func TestPortSet(t *testing.T) {
+	var s portSet
+	r := portRange{1000, 65535}
+	for want := 1000; want <= 65535; want++ {
+		p, ok := s.free(r)
+		if !ok || int(p) != want {
+			t.Fatalf("port %d, %v, want %d", p, ok, want)
+		}
+		s.add(p)
+	}
+	if p, ok := s.free(r); ok {
+		t.Fatalf("port %d of a full set", p)
+	}
+	for _, p := range []uint16{1000, 40000, 65535} {
+		s.remove(p)
+		if got, ok := s.free(r); !ok || got != p {
+			t.Errorf("port %d, %v, want %d", got, ok, p)
+		}
+		s.add(p)
+	}
+	for _, one := range []portRange{{1, 1}, {65535, 65535}, {1, 65535}} {
+		var s portSet
+		p, ok := s.free(one)
+		s.add(p)
+		if again, more := s.free(one); !ok || p != one.from || more != (one.to > one.from) || more && again != p+1 {
+			t.Errorf("of %v: %d, then %d %v", one, p, again, more)
+		}
+	}
+}
+
 func TestNATOthers(t *testing.T) {
 	lab := nftest.New(t)
 	n := natUnderTest(t)
