@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,9 +19,12 @@ import (
 // is over.
 type connection struct {
 	peer    string
-	regions [][]byte // mapped; nil in place of our own packet memory
-	events  []int
-	sock    *net.UnixConn
+	regions [][]byte // mapped
+	// unsealed says that the peer can cut off the file of a region: DPDK's and VPP's clients
+	// that do not copy offer files on huge pages, which they do not seal.
+	unsealed bool
+	events   []int
+	sock     *net.UnixConn
 
 	// Rings by index, those towards us and one away from us: the manager has one thread.
 	in  []*ring
@@ -59,7 +64,6 @@ func (c *connection) begin(pool frames, lost *uint64) {
 			c.receive = append(c.receive, newCopyReceiver(b, lost))
 		}
 	}
-	c.interrupts(false)
 }
 
 // interrupts says whether the peer is to wake us.
@@ -95,12 +99,38 @@ func (c *connection) fail(why error) {
 	})
 }
 
+// holds reports whether an address lies in a region.
+func (c *connection) holds(at uintptr) bool {
+	for _, m := range c.regions {
+		if from := uintptr(unsafe.Pointer(&m[0])); at >= from && at-from < uintptr(len(m)) {
+			return true
+		}
+	}
+	return false
+}
+
+// errCut says that a peer made a region smaller than it said.
+var errCut = errors.New("the peer cut off the file of a region")
+
+// survive makes a fault (SIGBUS) in one of the connection's regions, of which the peer has cut
+// off the file, call cut instead of ending the process. Its result is to be deferred.
+func survive(c *connection, cut func()) (end func()) {
+	was := debug.SetPanicOnFault(true)
+	return func() {
+		debug.SetPanicOnFault(was)
+		if r := recover(); r != nil {
+			if fault, ok := r.(interface{ Addr() uintptr }); !ok || !c.holds(fault.Addr()) {
+				panic(r)
+			}
+			cut()
+		}
+	}
+}
+
 // close ends what release left: files and mappings.
 func (c *connection) close() {
 	for _, m := range c.regions {
-		if m != nil {
-			unix.Munmap(m)
-		}
+		unix.Munmap(m)
 	}
 	closeAll(c.events)
 }

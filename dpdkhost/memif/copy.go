@@ -82,11 +82,14 @@ const batch = 64
 type copyReceiver struct {
 	buffers
 	lost *uint64
+	// Frames that receive has filled and not yet handed over: what is lost if the peer's memory
+	// faults meanwhile.
+	held []uint32
 }
 
 // newCopyReceiver begins; a client offers all its buffers.
 func newCopyReceiver(b buffers, lost *uint64) *copyReceiver {
-	r := &copyReceiver{b, lost}
+	r := &copyReceiver{buffers: b, lost: lost}
 	if b.ring.client {
 		for slot := range b.ring.descs {
 			b.reset(uint16(slot))
@@ -102,6 +105,12 @@ func (c *copyReceiver) waiting() bool {
 }
 
 func (c *copyReceiver) receive(into []shm.Desc, pool frames) (int, error) {
+	got, err := c.copyOut(into, pool)
+	c.held = c.held[:0]
+	return got, err
+}
+
+func (c *copyReceiver) copyOut(into []shm.Desc, pool frames) (int, error) {
 	r := c.ring
 	ready, err := c.available()
 	if ready == 0 || err != nil {
@@ -146,6 +155,7 @@ func (c *copyReceiver) receive(into []shm.Desc, pool frames) (int, error) {
 			*c.lost++ // as on a NIC without buffers
 			continue
 		}
+		c.held = append(c.held, frame)
 		room := mem.Frame(frame)[shm.Headroom:]
 		for _, p := range parts[:count] {
 			copy(room, p)
@@ -163,7 +173,12 @@ func (c *copyReceiver) receive(into []shm.Desc, pool frames) (int, error) {
 	return got, nil
 }
 
-func (c *copyReceiver) reclaim(frames) {}
+func (c *copyReceiver) reclaim(pool frames) {
+	for _, f := range c.held {
+		pool.Free(f)
+	}
+	c.held = nil
+}
 
 // shortest and largest are the bounds of a packet, an Ethernet header and what a large frame
 // holds; maxParts is into how many buffers it may be split.
@@ -182,8 +197,15 @@ func copyDescs(into []desc, r *ring, from uint16, n int) int {
 	return n
 }
 
-// A copySender copies packets into buffers, several if one is too short.
+// A copySender copies packets into buffers, several if one is too short. It frees their frames
+// at the end: until then, the peer's memory may fault, and nothing is sent.
 type copySender struct{ buffers }
+
+func (c *copySender) free(list []shm.Desc, pool frames) {
+	for k := range list {
+		pool.Free(list[k].Frame)
+	}
+}
 
 func (c *copySender) reap(frames) error { return nil }
 
@@ -214,7 +236,7 @@ func (c *copySender) send(list []shm.Desc, pool frames) (int, error) {
 			slot := (r.ours + uint16(i)) & r.mask
 			b, err := c.at(slot, &d)
 			if err != nil {
-				r.publish(used)
+				c.free(list[:sent], pool)
 				return sent, err
 			}
 			n := copy(b, rest)
@@ -234,12 +256,12 @@ func (c *copySender) send(list []shm.Desc, pool frames) (int, error) {
 			break
 		}
 		used += count
-		pool.Free(list[k].Frame)
 		sent++
 	}
 	if used > 0 {
 		r.publish(used)
 		r.ring()
 	}
+	c.free(list[:sent], pool)
 	return sent, nil
 }

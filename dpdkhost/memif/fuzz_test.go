@@ -2,6 +2,9 @@ package memif
 
 import (
 	"encoding/binary"
+	"errors"
+	"net"
+	"os"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -77,6 +80,90 @@ func exercise(t *testing.T, c *connection, pool *strictPool, scribble func()) {
 	c.reclaim(pool)
 	if len(pool.out) > 0 {
 		t.Errorf("%d frames are lost", len(pool.out))
+	}
+}
+
+// A client that cuts off a region that we use ends its connection, not the process, and no frame
+// is lost.
+func TestCutOff(t *testing.T) {
+	const size = 1 << 20
+	contents := make([]byte, 8192)
+	for _, at := range []int{0, 4096} {
+		binary.NativeEndian.PutUint32(contents[at:], cookie)
+		binary.NativeEndian.PutUint16(contents[at+6:], 8)
+		for slot := range 8 {
+			binary.NativeEndian.PutUint32(contents[at+ringHead+slot*descLen+4:], 100)
+			binary.NativeEndian.PutUint32(contents[at+ringHead+slot*descLen+8:], uint32(size-4096*(8-slot)))
+		}
+	}
+	for _, left := range []int64{0, size - 5*4096, size - 9*4096} {
+		fd, err := unix.MemfdCreate("cut", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unix.Ftruncate(fd, size)
+		unix.Pwrite(fd, contents, 0)
+		own, _ := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		defer unix.Close(own)
+		event := func() []int {
+			e, _ := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+			return []int{e}
+		}
+		o := offer{config: &Config{Server: true}}
+		var c *connection
+		for _, s := range []struct {
+			m   message
+			fds []int
+		}{
+			{introduction{version: version}.message(), nil}, {addRegion{0, size}.message(), []int{fd}},
+			{addRing{toServer: true, log2: 3}.message(), event()}, {addRing{offset: 4096, log2: 3}.message(), event()},
+			{newMessage(kindConnect), nil},
+		} {
+			if c, err = o.take(&s.m, s.fds); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sockets, _ := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+		f := os.NewFile(uintptr(sockets[0]), "socket")
+		sock, err := net.FileConn(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.sock = sock.(*net.UnixConn)
+		pool, p := newStrictPool(t), &Port{poll: -1}
+		var lost uint64
+		c.begin(pool, &lost)
+		p.live, p.asleep = c, true
+		var into [16]shm.Desc
+		packets := make([]shm.Desc, 8)
+		for k := range packets {
+			frame, _ := pool.Get(100)
+			packets[k] = shm.Desc{Frame: frame, Length: 100, Offset: shm.Headroom}
+		}
+		if err := unix.Ftruncate(own, left); err != nil {
+			t.Fatal(err)
+		}
+		if n := p.sendAll(c, packets, pool); n != 0 {
+			t.Errorf("%d packets were sent into nothing", n)
+		}
+		if n := p.receive(c, into[:], pool); n != 0 {
+			t.Errorf("%d packets came out of nothing", n)
+		}
+		p.Sleep()
+		if !c.gone.Load() || !errors.Is(c.why, errCut) {
+			t.Errorf("the connection goes on, or ends by %v", c.why)
+		}
+		c.reclaim(pool)
+		for _, d := range packets {
+			pool.Free(d.Frame)
+		}
+		if len(pool.out) > 0 {
+			t.Errorf("%d frames are lost", len(pool.out))
+		}
+		c.close()
+		sock.Close()
+		f.Close()
+		unix.Close(sockets[1])
 	}
 }
 

@@ -196,7 +196,7 @@ func (p *Port) current(pool *manager.Pool) *connection {
 		}
 		if p.live == nil {
 			if p.live = p.next.Swap(nil); p.live != nil {
-				p.asleep = false
+				p.asleep = true // the peer does wake us as yet
 				p.live.begin(pool, &p.lostIn)
 			}
 		}
@@ -218,6 +218,13 @@ func (p *Port) Receive(into []shm.Desc, pool *manager.Pool) int {
 	if c == nil {
 		return 0
 	}
+	return p.receive(c, into, pool)
+}
+
+func (p *Port) receive(c *connection, into []shm.Desc, pool frames) (got int) {
+	if c.unsealed {
+		defer survive(c, func() { got = 0; p.fail(c, errCut) })()
+	}
 	if p.asleep {
 		p.asleep = false
 		c.interrupts(false)
@@ -226,25 +233,28 @@ func (p *Port) Receive(into []shm.Desc, pool *manager.Pool) int {
 		p.fail(c, err)
 		return 0
 	}
-	got := 0
+	n := 0 // got, which a fault makes 0
 	for range c.receive {
 		r := c.receive[c.turn]
 		if c.turn++; c.turn == len(c.receive) {
 			c.turn = 0
 		}
-		n, err := r.receive(into[got:], pool)
-		got += n
+		more, err := r.receive(into[n:], pool)
+		n += more
 		if err != nil {
 			p.fail(c, err)
 			break
 		}
 	}
-	return got
+	return n
 }
 
 // Sleep implements manager.Sleeper: from now on, the peer wakes us.
-func (p *Port) Sleep() bool {
+func (p *Port) Sleep() (work bool) {
 	c := p.live
+	if c != nil && c.unsealed {
+		defer survive(c, func() { work = true; p.fail(c, errCut) })()
+	}
 	if c != nil && !p.asleep {
 		p.asleep = true
 		c.interrupts(true)
@@ -270,7 +280,10 @@ func (p *Port) Send(list []shm.Desc, pool *manager.Pool) int {
 	return p.sendAll(c, list, pool)
 }
 
-func (p *Port) sendAll(c *connection, list []shm.Desc, pool *manager.Pool) int {
+func (p *Port) sendAll(c *connection, list []shm.Desc, pool frames) (n int) {
+	if c.unsealed {
+		defer survive(c, func() { n = 0; p.fail(c, errCut) })()
+	}
 	n, err := c.send.send(list, pool)
 	if err != nil {
 		p.fail(c, err)

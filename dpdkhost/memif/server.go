@@ -133,6 +133,8 @@ type offer struct {
 	name    string
 	regions []offeredRegion
 	in, out []offeredRing // towards the server, towards the client
+	// unsealed is as in connection.
+	unsealed bool
 }
 
 type offeredRegion struct {
@@ -186,11 +188,13 @@ func (o *offer) take(m *message, fds []int) (*connection, error) {
 		if int(a.index) != len(o.regions) || len(o.regions) == maxRegions {
 			return nil, fmt.Errorf("region %d: expected %d, and at most %d", a.index, len(o.regions), maxRegions)
 		}
-		if err := checkRegion(fd, a.size); err != nil {
+		sealed, err := checkRegion(fd, a.size)
+		if err != nil {
 			return nil, fmt.Errorf("region %d: %w", a.index, err)
 		}
 		kept = fd
 		o.regions = append(o.regions, offeredRegion{fd, a.size})
+		o.unsealed = o.unsealed || !sealed
 	case kindAddRing:
 		a := m.addRing()
 		fd, err := file()
@@ -241,21 +245,17 @@ func (o *offer) greet(i introduction) error {
 	return nil
 }
 
-// checkRegion makes sure that a region is as large as was said and stays so: reading behind the
-// end of a file in memory kills the process.
-func checkRegion(fd int, size uint64) error {
+// checkRegion makes sure that a region is as large as was said, and reports whether it stays so.
+func checkRegion(fd int, size uint64) (sealed bool, err error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return err
+		return false, err
 	}
 	if size == 0 || size > 1<<36 || uint64(st.Size) < size {
-		return fmt.Errorf("its file has %d bytes, not %d", st.Size, size)
+		return false, fmt.Errorf("its file has %d bytes, not %d", st.Size, size)
 	}
 	seals, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
-	if err != nil || seals&unix.F_SEAL_SHRINK == 0 {
-		return errors.New("its file is not sealed against shrinking (F_SEAL_SHRINK): its owner could cut it off; DPDK's net_memif seals it unless zero-copy=yes")
-	}
-	return nil
+	return err == nil && seals&unix.F_SEAL_SHRINK != 0, nil
 }
 
 // checkEvent makes sure that writing to a file wakes and does not block.
@@ -267,16 +267,17 @@ func checkEvent(fd int) error {
 }
 
 // connect maps the regions and lays the rings over them.
-func (o *offer) connect() (*connection, error) {
+func (o *offer) connect() (agreed *connection, err error) {
 	if len(o.in) == 0 || len(o.out) == 0 {
 		return nil, fmt.Errorf("the client has %d rings to send and %d to receive", len(o.in), len(o.out))
 	}
-	c := &connection{peer: o.name}
+	c := &connection{peer: o.name, unsealed: o.unsealed}
 	fail := func(err error) (*connection, error) {
 		c.events = nil // the offer's
 		c.close()
 		return nil, err
 	}
+	defer survive(c, func() { agreed, err = fail(errCut) })()
 	for k, r := range o.regions {
 		m, err := unix.Mmap(r.fd, 0, int(r.size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 		if err != nil {
