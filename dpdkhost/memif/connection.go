@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"runtime/debug"
 	"sync"
@@ -201,7 +202,7 @@ func receive(sock *net.UnixConn) (m message, fds []int, err error) {
 		}
 	}
 	switch {
-	case n == 0 && (err == nil || errors.Is(err, syscall.ECONNRESET)):
+	case n == 0 && (err == nil || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
 		err = errGone
 	case err != nil:
 	case n != messageLen || flags&unix.MSG_TRUNC != 0:
