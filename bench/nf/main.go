@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -42,10 +43,15 @@ type measure struct {
 
 // measures is all that can be measured.
 func measures() []measure {
-	return []measure{{"memif", memifRates}}
+	return []measure{{"memif", memifRates}, {"port", portRates}}
 }
 
 func run(ctx context.Context, args []string) error {
+	if len(args) == 3 && args[0] == bridgeCommand { // started by this program
+		small, _ := strconv.Atoi(args[1])
+		large, _ := strconv.Atoi(args[2])
+		return bridge(small, large)
+	}
 	var b bench
 	flags := flag.NewFlagSet("bench/nf", flag.ExitOnError)
 	only := flags.String("only", "", "what to measure, separated by commas (default all)")

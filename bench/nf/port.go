@@ -1,0 +1,267 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"weft/dpdkhost/manager"
+	"weft/dpdkhost/nf"
+	"weft/dpdkhost/port"
+	"weft/dpdkhost/shm"
+)
+
+// A contender moves packets between two hosts.
+type contender struct {
+	name  string
+	kind  port.Kind
+	mode  string
+	plain bool          // the hosts have no offloads
+	spin  time.Duration // of weft's manager
+	nf    bool          // a bridge NF in a process of its own
+	vdev  string        // of testpmd, which moves the packets then
+}
+
+// portRates measures ports of the kernel: two hosts, and the manager or testpmd between them, all
+// on the same processors.
+func portRates(ctx context.Context, b *bench) error {
+	if os.Geteuid() != 0 {
+		return errors.New("this needs root")
+	}
+	if _, err := exec.LookPath("dpdk-testpmd"); err != nil {
+		return errors.New("this needs DPDK: apt-get install dpdk")
+	}
+	list := []contender{
+		{name: "testpmd, af_packet", kind: port.Packet, plain: true, vdev: "net_af_packet%d,iface=%s"},
+		{name: "packet", kind: port.Packet, plain: true},
+		{name: "packet, spinning", kind: port.Packet, plain: true, spin: time.Hour},
+		{name: "testpmd, af_xdp", kind: port.XDP, plain: true, vdev: "net_af_xdp%d,iface=%s"},
+		{name: "xdp", kind: port.XDP, plain: true},
+		{name: "xdp, spinning", kind: port.XDP, plain: true, spin: time.Hour},
+		{name: "packet with TSO", kind: port.Packet},
+		{name: "tap with TSO", kind: port.TAP},
+		{name: "packet with TSO, bridge NF", kind: port.Packet, nf: true},
+		{name: "packet with TSO, bridge NF, spinning", kind: port.Packet, nf: true, spin: time.Hour},
+		{name: "tap with TSO, bridge NF", kind: port.TAP, nf: true},
+		{name: "xdp, bridge NF", kind: port.XDP, plain: true, nf: true},
+		{name: "xdp, bridge NF, spinning", kind: port.XDP, plain: true, nf: true, spin: time.Hour},
+	}
+	figures := make([][3][]float64, len(list))
+	for range b.runs {
+		for i, c := range list { // in turn: what disturbs the machine for a while disturbs them all
+			got, err := c.measure(ctx, b.length)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+			for k := range got {
+				figures[i][k] = append(figures[i][k], got[k])
+			}
+		}
+	}
+	medians := map[string][3]float64{}
+	for i, c := range list {
+		medians[c.name] = [3]float64{median(figures[i][0]), median(figures[i][1]), median(figures[i][2])}
+	}
+	for _, c := range list {
+		m := medians[c.name]
+		aim, met := "", true
+		switch {
+		case c.vdev != "" || !c.nf:
+		case c.spin > 0:
+			aim, met = "≤ 0.03 ms", m[0] <= 0.03e-3
+		default:
+			aim, met = "≤ 0.1 ms", m[0] <= 0.1e-3
+		}
+		b.row("ping: "+c.name, fmt.Sprintf("%.3f ms", m[0]*1e3), aim, met)
+	}
+	for _, c := range list {
+		m := medians[c.name]
+		aim, met := "", true
+		switch {
+		case c.kind == port.XDP && c.vdev == "":
+			aim, met = "≥ 2.5 Gbit/s", m[1] >= 2.5e9
+		case !c.plain && c.spin == 0:
+			aim, met = "≥ 10 Gbit/s", m[1] >= 10e9
+		}
+		b.row("TCP: "+c.name, fmt.Sprintf("%.2f Gbit/s", m[1]/1e9), aim, met)
+	}
+	for _, c := range list {
+		m := medians[c.name]
+		against := map[string]string{"packet": "testpmd, af_packet", "xdp": "testpmd, af_xdp"}[c.name]
+		if against == "" {
+			b.row("64 B: "+c.name, fmt.Sprintf("%.2f Mpps", m[2]/1e6), "", true)
+			continue
+		}
+		ratio := m[2] / medians[against][2]
+		b.row("64 B: "+c.name, fmt.Sprintf("%.2f Mpps, %.2f × testpmd", m[2]/1e6, ratio), "≥ 0.9 × testpmd", ratio >= 0.9)
+	}
+	return nil
+}
+
+// measure measures ping, TCP and the rate.
+func (c contender) measure(ctx context.Context, length time.Duration) (f [3]float64, err error) {
+	bed, err := newBed(c.kind == port.TAP, c.plain)
+	if err != nil {
+		return f, err
+	}
+	defer bed.close()
+	var stop func() error
+	if c.vdev != "" {
+		stop, err = c.testpmd(ctx, bed)
+	} else {
+		stop, err = c.weft(ctx, bed)
+	}
+	if err != nil {
+		return f, err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	if err := bed.configure(); err != nil {
+		return f, err
+	}
+	if err := bed.reach(ctx); err != nil {
+		return f, err
+	}
+	if f[0], err = bed.ping(ctx, length); err != nil {
+		return f, err
+	}
+	if f[1], err = bed.tcp(length); err != nil {
+		return f, err
+	}
+	f[2], err = bed.flood(length)
+	return f, err
+}
+
+// testpmd starts DPDK's testpmd on the node's interfaces.
+func (c contender) testpmd(ctx context.Context, bed *bed) (stop func() error, err error) {
+	dir, err := os.MkdirTemp("", "bench-port-")
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"--no-huge", "-m", "256", "--no-pci", "--file-prefix", "bench", "--lcores", "0@(0,1),1@(0,1)"}
+	for i, name := range bed.node {
+		args = append(args, "--vdev", fmt.Sprintf(c.vdev, i, name))
+	}
+	args = append(args, "--", "--forward-mode=io", "--no-mlockall", "--total-num-mbufs=32768", "--stats-period=60", "--auto-start")
+	cmd := exec.CommandContext(ctx, "dpdk-testpmd", args...)
+	cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+dir)
+	log, err := os.Create(dir + "/log")
+	if err != nil {
+		return nil, err
+	}
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := bed.place.Do(cmd.Start); err != nil {
+		return nil, err
+	}
+	bed.log = log.Name()
+	return func() error {
+		cmd.Process.Kill()
+		cmd.Wait()
+		log.Close()
+		return os.RemoveAll(dir)
+	}, nil
+}
+
+// weft starts the manager.
+func (c contender) weft(ctx context.Context, bed *bed) (stop func() error, err error) {
+	m, err := manager.New(manager.Config{Spin: c.spin})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- m.Run(ctx) }()
+	var process *exec.Cmd
+	stop = func() error {
+		if process != nil {
+			process.Process.Kill()
+			process.Wait()
+		}
+		cancel()
+		return <-ended
+	}
+	opener := port.NewOpener(m)
+	for i, name := range bed.node {
+		err = errors.Join(err, bed.place.Do(func() error {
+			p, _, err := opener.Open(port.Config{Kind: c.kind, Mode: c.mode, Device: name})
+			if err != nil {
+				return err
+			}
+			return m.AddPort(uint16(i+1), name, p)
+		}))
+	}
+	if err != nil {
+		return nil, errors.Join(err, stop())
+	}
+	if c.nf {
+		if process, err = startBridge(m); err != nil {
+			return nil, errors.Join(err, stop())
+		}
+	}
+	for i := range uint16(2) {
+		chain := manager.Chain{Name: fmt.Sprint("to", i), Out: 2 - i}
+		if c.nf {
+			chain.Services = []uint16{1}
+		}
+		from := manager.Match{Key: manager.Key{uint64(i + 1)}, Mask: manager.Key{0xffff}} // input port
+		err = errors.Join(err, m.SetChain(chain), m.AddFlow(manager.Flow{Match: from, Verdict: manager.Verdict{Chain: chain.Name}}))
+	}
+	if err != nil {
+		return nil, errors.Join(err, stop())
+	}
+	return stop, nil
+}
+
+// bridgeCommand makes this program an NF that sends each packet on.
+const bridgeCommand = "bridge-nf"
+
+func startBridge(m *manager.Manager) (*exec.Cmd, error) {
+	_, rings, err := m.Attach(manager.Instance{Service: 1}, 0)
+	if err != nil {
+		return nil, err
+	}
+	small, large := m.Memory().Frames()
+	word, event := m.Bell().Files()
+	cmd := exec.Command("/proc/self/exe", bridgeCommand, fmt.Sprint(small), fmt.Sprint(large))
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
+	cmd.ExtraFiles = []*os.File{m.Memory().File(), rings.File(), word, event}
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	return cmd, cmd.Start()
+}
+
+// bridge is the NF: files 3 to 6 are memory, rings and bell.
+func bridge(small, large int) error {
+	file := func(n uintptr) *os.File { return os.NewFile(n, fmt.Sprint("fd", n)) }
+	mem, err := shm.OpenMemory(file(3), small, large, false)
+	if err != nil {
+		return err
+	}
+	rings, err := shm.OpenPair(file(4))
+	if err != nil {
+		return err
+	}
+	bell, err := shm.OpenBell(file(5), file(6))
+	if err != nil {
+		return err
+	}
+	runtime.LockOSThread()
+	e := &nf.Edge{Memory: mem, Rings: rings, Bell: bell}
+	next := nf.Handler(func(batch []nf.Packet) {
+		for i := range batch {
+			batch[i].Next()
+		}
+	})
+	for {
+		if e.Turn(next) == 0 {
+			bell.Ring()
+			rings.Receive.Wait(-1, nil)
+		}
+	}
+}
