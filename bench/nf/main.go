@@ -1,7 +1,7 @@
 // Command nf measures the built-in NF manager beside what others do, and prints a table with the
 // aims. It needs a quiet machine; as root it uses huge pages if some are free:
 //
-//	go run ./bench/nf [-only memif] [-t 2s] [-n 5]
+//	go run ./bench/nf [-only memif,port] [-match xdp] [-t 2s] [-n 5]
 //
 // Each figure is the median of n runs of length t. It exits with 1 if an aim was missed.
 package main
@@ -32,6 +32,7 @@ func main() {
 type bench struct {
 	length time.Duration
 	runs   int
+	match  string // of contenders, only those whose name contains it
 	missed int
 }
 
@@ -57,6 +58,7 @@ func run(ctx context.Context, args []string) error {
 	only := flags.String("only", "", "what to measure, separated by commas (default all)")
 	flags.DurationVar(&b.length, "t", 2*time.Second, "length of a run")
 	flags.IntVar(&b.runs, "n", 5, "runs, of which the median counts")
+	flags.StringVar(&b.match, "match", "", "of ports, only those whose names contain this")
 	flags.Parse(args)
 	all := measures()
 	var chosen []string

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -25,8 +27,21 @@ type contender struct {
 	mode  string
 	plain bool          // the hosts have no offloads
 	spin  time.Duration // of weft's manager
-	nf    bool          // a bridge NF in a process of its own
+	nf    string        // a bridge NF: process, fused or none
 	vdev  string        // of testpmd, which moves the packets then
+}
+
+// Where a bridge NF runs.
+const (
+	inProcess = "process" // of its own
+	fused     = "fused"
+)
+
+// sendOn is the bridge NF.
+func sendOn(batch []nf.Packet) {
+	for i := range batch {
+		batch[i].Next()
+	}
 }
 
 // portRates measures ports of the kernel: two hosts, and the manager or testpmd between them, all
@@ -44,15 +59,24 @@ func portRates(ctx context.Context, b *bench) error {
 		{name: "packet, spinning", kind: port.Packet, plain: true, spin: time.Hour},
 		{name: "testpmd, af_xdp", kind: port.XDP, plain: true, vdev: "net_af_xdp%d,iface=%s"},
 		{name: "xdp", kind: port.XDP, plain: true},
+		{name: "xdp, generic", kind: port.XDP, mode: "generic", plain: true},
+		{name: "Xxdp, generic, spin 20us", kind: port.XDP, mode: "generic", plain: true, spin: 20 * time.Microsecond},
+		{name: "Xxdp, generic, spin 50us", kind: port.XDP, mode: "generic", plain: true, spin: 50 * time.Microsecond},
+		{name: "Xxdp, generic, spin", kind: port.XDP, mode: "generic", plain: true, spin: time.Hour},
+		{name: "Xxdp, generic, spin 0", kind: port.XDP, mode: "generic", plain: true},
+		{name: "Xpacket, spin 20us", kind: port.Packet, plain: true, spin: 20 * time.Microsecond},
+		{name: "Xpacket, spin 0us", kind: port.Packet, plain: true, spin: 0 * time.Microsecond},
 		{name: "xdp, spinning", kind: port.XDP, plain: true, spin: time.Hour},
 		{name: "packet with TSO", kind: port.Packet},
 		{name: "tap with TSO", kind: port.TAP},
-		{name: "packet with TSO, bridge NF", kind: port.Packet, nf: true},
-		{name: "packet with TSO, bridge NF, spinning", kind: port.Packet, nf: true, spin: time.Hour},
-		{name: "tap with TSO, bridge NF", kind: port.TAP, nf: true},
-		{name: "xdp, bridge NF", kind: port.XDP, plain: true, nf: true},
-		{name: "xdp, bridge NF, spinning", kind: port.XDP, plain: true, nf: true, spin: time.Hour},
+		{name: "packet with TSO, bridge NF", kind: port.Packet, nf: inProcess},
+		{name: "packet with TSO, fused bridge NF, spinning", kind: port.Packet, nf: fused, spin: time.Hour},
+		{name: "tap with TSO, bridge NF", kind: port.TAP, nf: inProcess},
+		{name: "xdp, bridge NF", kind: port.XDP, plain: true, nf: inProcess},
+		{name: "xdp, fused bridge NF", kind: port.XDP, plain: true, nf: fused},
+		{name: "xdp, fused bridge NF, spinning", kind: port.XDP, plain: true, nf: fused, spin: time.Hour},
 	}
+	list = slices.DeleteFunc(list, func(c contender) bool { return !strings.Contains(c.name, b.match) })
 	figures := make([][3][]float64, len(list))
 	for range b.runs {
 		for i, c := range list { // in turn: what disturbs the machine for a while disturbs them all
@@ -73,7 +97,7 @@ func portRates(ctx context.Context, b *bench) error {
 		m := medians[c.name]
 		aim, met := "", true
 		switch {
-		case c.vdev != "" || !c.nf:
+		case c.vdev != "" || c.nf == "":
 		case c.spin > 0:
 			aim, met = "≤ 0.03 ms", m[0] <= 0.03e-3
 		default:
@@ -93,9 +117,12 @@ func portRates(ctx context.Context, b *bench) error {
 		b.row("TCP: "+c.name, fmt.Sprintf("%.2f Gbit/s", m[1]/1e9), aim, met)
 	}
 	for _, c := range list {
+		if !c.plain {
+			continue
+		}
 		m := medians[c.name]
 		against := map[string]string{"packet": "testpmd, af_packet", "xdp": "testpmd, af_xdp"}[c.name]
-		if against == "" {
+		if _, measured := medians[against]; !measured {
 			b.row("64 B: "+c.name, fmt.Sprintf("%.2f Mpps", m[2]/1e6), "", true)
 			continue
 		}
@@ -128,13 +155,23 @@ func (c contender) measure(ctx context.Context, length time.Duration) (f [3]floa
 	if err := bed.reach(ctx); err != nil {
 		return f, err
 	}
+	if os.Getenv("PHASE") == "flood" {
+		f[2], err = bed.flood(length)
+		return f, err
+	}
+	if os.Getenv("PHASE") == "tcp" {
+		f[1], err = bed.tcp(length)
+		return f, err
+	}
 	if f[0], err = bed.ping(ctx, length); err != nil {
 		return f, err
 	}
 	if f[1], err = bed.tcp(length); err != nil {
 		return f, err
 	}
-	f[2], err = bed.flood(length)
+	if c.plain { // others would carry many packets as one
+		f[2], err = bed.flood(length)
+	}
 	return f, err
 }
 
@@ -199,14 +236,18 @@ func (c contender) weft(ctx context.Context, bed *bed) (stop func() error, err e
 	if err != nil {
 		return nil, errors.Join(err, stop())
 	}
-	if c.nf {
-		if process, err = startBridge(m); err != nil {
-			return nil, errors.Join(err, stop())
-		}
+	switch c.nf {
+	case inProcess:
+		process, err = startBridge(m)
+	case fused:
+		_, err = m.AttachFused(manager.Instance{Service: 1}, nf.Handler(sendOn))
+	}
+	if err != nil {
+		return nil, errors.Join(err, stop())
 	}
 	for i := range uint16(2) {
 		chain := manager.Chain{Name: fmt.Sprint("to", i), Out: 2 - i}
-		if c.nf {
+		if c.nf != "" {
 			chain.Services = []uint16{1}
 		}
 		from := manager.Match{Key: manager.Key{uint64(i + 1)}, Mask: manager.Key{0xffff}} // input port
@@ -222,15 +263,15 @@ func (c contender) weft(ctx context.Context, bed *bed) (stop func() error, err e
 const bridgeCommand = "bridge-nf"
 
 func startBridge(m *manager.Manager) (*exec.Cmd, error) {
-	_, rings, err := m.Attach(manager.Instance{Service: 1}, 0)
+	_, rings, mem, err := m.Attach(manager.Instance{Service: 1}, 0)
 	if err != nil {
 		return nil, err
 	}
-	small, large := m.Memory().Frames()
+	small, large := mem.Frames()
 	word, event := m.Bell().Files()
 	cmd := exec.Command("/proc/self/exe", bridgeCommand, fmt.Sprint(small), fmt.Sprint(large))
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
-	cmd.ExtraFiles = []*os.File{m.Memory().File(), rings.File(), word, event}
+	cmd.ExtraFiles = []*os.File{mem.File(), rings.File(), word, event}
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	return cmd, cmd.Start()
@@ -253,13 +294,8 @@ func bridge(small, large int) error {
 	}
 	runtime.LockOSThread()
 	e := &nf.Edge{Memory: mem, Rings: rings, Bell: bell}
-	next := nf.Handler(func(batch []nf.Packet) {
-		for i := range batch {
-			batch[i].Next()
-		}
-	})
 	for {
-		if e.Turn(next) == 0 {
+		if e.Turn(nf.Handler(sendOn)) == 0 {
 			bell.Ring()
 			rings.Receive.Wait(-1, nil)
 		}

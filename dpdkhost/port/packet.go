@@ -19,12 +19,12 @@ import (
 // receive ring (TPACKET_V2) costs no system call; of larger frames, which are super-frames or
 // jumbo frames, the ring says when they came, and the socket's queue has them (PACKET_COPY_THRESH).
 type packet struct {
-	fd    int
-	ring  []byte
-	at    int // the slot to read next
-	slots int
-	out   sender
-	lost  uint64
+	fd   int
+	mem  []byte // of the rings
+	ring []byte
+	at   int // the slot to read next
+	out  sender
+	lost uint64
 }
 
 // The receive ring: 4 MiB of kernel memory for a port.
@@ -45,7 +45,7 @@ func openPacket(_ *Opener, c Config) (manager.Port, error) {
 		}
 		return nil, err
 	}
-	p := &packet{fd: fd, slots: ringSlots}
+	p := &packet{fd: fd, out: sender{large: -1}}
 	if err := p.setUp(c.Device); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
@@ -57,19 +57,25 @@ func (p *packet) setUp(name string) (err error) {
 		{unix.PACKET_VERSION, unix.TPACKET_V2},
 		{unix.PACKET_COPY_THRESH, slotSize},
 		{unix.PACKET_AUXDATA, 1},
+		{unix.PACKET_LOSS, 1}, // a packet that the send ring refuses is no reason to stop
 	} {
 		if err := unix.SetsockoptInt(p.fd, unix.SOL_PACKET, o.name, o.value); err != nil {
 			return fmt.Errorf("packet socket, option %d: %w", o.name, err)
 		}
 	}
-	req := unix.TpacketReq{Block_size: ringBlock, Block_nr: uint32(p.slots * slotSize / ringBlock), Frame_size: slotSize, Frame_nr: uint32(p.slots)}
-	if err := unix.SetsockoptTpacketReq(p.fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
-		return fmt.Errorf("receive ring of %d MiB: %w", p.slots*slotSize>>20, err)
+	for _, r := range []struct{ option, slots int }{{unix.PACKET_RX_RING, ringSlots}, {unix.PACKET_TX_RING, sendSlots}} {
+		size := r.slots * slotSize
+		req := unix.TpacketReq{Block_size: ringBlock, Block_nr: uint32(size / ringBlock), Frame_size: slotSize, Frame_nr: uint32(r.slots)}
+		if err := unix.SetsockoptTpacketReq(p.fd, unix.SOL_PACKET, r.option, &req); err != nil {
+			return fmt.Errorf("packet ring of %d MiB: %w", size>>20, err)
+		}
 	}
-	p.ring, err = unix.Mmap(p.fd, 0, p.slots*slotSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
+	// One after the other (packet_mmap).
+	p.mem, err = unix.Mmap(p.fd, 0, (ringSlots+sendSlots)*slotSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
 	if err != nil {
-		return fmt.Errorf("receive ring: %w", err)
+		return fmt.Errorf("packet rings: %w", err)
 	}
+	p.ring, p.out.ring = p.mem[:ringSlots*slotSize], p.mem[ringSlots*slotSize:]
 	index, err := device.Index(name)
 	if err != nil {
 		return err
@@ -82,6 +88,13 @@ func (p *packet) setUp(name string) (err error) {
 		return err
 	}
 	p.out.fd = p.fd
+	if p.out.large, err = device.OpenSocket(socketRoom); err != nil {
+		return err
+	}
+	// Without a protocol nothing is received.
+	if err := unix.Bind(p.out.large, &unix.SockaddrLinklayer{Ifindex: index}); err != nil {
+		return fmt.Errorf("packet socket: %w", err)
+	}
 	return nil
 }
 
@@ -110,7 +123,7 @@ func (p *packet) Receive(into []shm.Desc, pool *manager.Pool) int {
 			break // it waits in the ring
 		}
 		atomic.StoreUint32(&h.Status, unix.TP_STATUS_KERNEL)
-		if p.at++; p.at == p.slots {
+		if p.at++; p.at == ringSlots {
 			p.at = 0
 		}
 		if ok {
@@ -194,7 +207,7 @@ func (p *packet) Lost() (received, sent uint64) {
 	if s, err := unix.GetsockoptTpacketStats(p.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
 		p.lost += uint64(s.Drops) // since it was asked last
 	}
-	return p.lost, 0
+	return p.lost, p.out.lost
 }
 
 // Close closes the socket.
@@ -203,81 +216,156 @@ func (p *packet) Close() error {
 		return nil
 	}
 	var errs []error
-	if p.ring != nil {
-		errs = append(errs, unix.Munmap(p.ring))
+	if p.mem != nil {
+		errs = append(errs, unix.Munmap(p.mem))
+	}
+	if p.out.large >= 0 {
+		errs = append(errs, unix.Close(p.out.large))
 	}
 	errs = append(errs, unix.Close(p.fd))
-	p.fd, p.ring = -1, nil
+	p.fd, p.mem = -1, nil
 	return errors.Join(errs...)
 }
 
-// sendBatch is how many packets are sent with one system call.
-const sendBatch = 64
-
-// A sender sends packets and their virtio headers by a packet socket, many at once.
+// A sender sends packets and their virtio headers by a packet socket. What fits in a slot of the
+// send ring goes there, and one system call sends all; larger ones take a call each.
 type sender struct {
-	fd   int
-	msgs [sendBatch]mmsghdr
-	iovs [sendBatch][2]unix.Iovec
-	none [vnet.Len]byte // the header of a packet that has none
+	fd    int
+	large int // another socket: one with a send ring sends nothing else
+	ring  []byte
+	at    int // the slot to fill next
+	first int // the slot that was filled first since the last kick
+	queue int // slots filled since
+	lost  uint64
+	iov   [2]unix.Iovec
+	none  [vnet.Len]byte // the header of a packet that has none
 }
 
-// mmsghdr is the kernel's struct mmsghdr.
-type mmsghdr struct {
-	hdr unix.Msghdr
-	_   uint32 // bytes sent
+// The send ring: 2 MiB of kernel memory for a port. A packet begins with its virtio header, where the
+// slot's own header ends.
+const (
+	sendSlots  = 1024
+	sendOffset = 32
+)
+
+// headLen is where hdr_len is in a virtio header: so many bytes the kernel copies into memory of its
+// own, instead of keeping the slot until the receiver has read the rest.
+const headLen = 2
+
+func (s *sender) slot(i int) *unix.Tpacket2Hdr {
+	return (*unix.Tpacket2Hdr)(unsafe.Pointer(&s.ring[i*slotSize]))
 }
 
 // send sends packets and frees them. It returns how many, and puts those that the kernel refused
 // at the end.
 func (s *sender) send(list []shm.Desc, pool *manager.Pool) int {
 	mem := pool.Memory()
-	sent, end, told := 0, len(list), false
+	sent, end := 0, len(list)
 	for sent < end {
-		batch := list[sent:min(sent+sendBatch, end)]
-		for i := range batch {
-			d := &batch[i]
-			v := &s.iovs[i]
-			v[0].Base = &s.none[0]
-			if d.Flags&shm.HasVnet != 0 {
-				v[0].Base = &mem.Frame(d.Frame)[0]
-			}
-			v[0].SetLen(vnet.Len)
-			data := mem.Packet(d)
-			v[1].Base = unsafe.SliceData(data)
-			v[1].SetLen(len(data))
-			s.msgs[i].hdr.Iov = &v[0]
-			s.msgs[i].hdr.SetIovlen(2)
+		d := &list[sent]
+		data, header := mem.Packet(d), s.none[:]
+		if d.Flags&shm.HasVnet != 0 {
+			header = mem.Frame(d.Frame)[:vnet.Len]
 		}
-		done, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.msgs)), uintptr(len(batch)), unix.MSG_DONTWAIT, 0, 0)
-		switch errno {
-		case 0:
-			for i := range batch[:done] {
-				pool.Free(batch[i].Frame)
+		if len(data) > slotSize-sendOffset-vnet.Len {
+			if s.kick() != 0 {
+				break
 			}
-			sent += int(done)
-		case unix.EINTR:
-		case unix.EMSGSIZE, unix.EINVAL:
-			// This one is too long or has a header that says nonsense: on with the others.
-			end--
-			list[sent], list[end] = list[end], list[sent]
-		case unix.ENETDOWN:
-			// That it is down, or was, is told once; then there is another error, or none.
-			if told {
-				return sent
+			switch s.sendLarge(header, data) {
+			case 0:
+				pool.Free(d.Frame)
+				sent++
+			case unix.EMSGSIZE, unix.EINVAL:
+				// This one is too long or has a header that says nonsense: on with the others.
+				end--
+				list[sent], list[end] = list[end], list[sent]
+			default:
+				return sent // no room (ENOBUFS, EAGAIN), or the interface is down or gone
 			}
-			told = true
-		default:
-			// No room (ENOBUFS, EAGAIN), or the interface is gone (ENXIO).
-			return sent
+			continue
 		}
+		h := s.slot(s.at)
+		if atomic.LoadUint32(&h.Status) != unix.TP_STATUS_AVAILABLE {
+			if s.queue == 0 || s.kick() != 0 || atomic.LoadUint32(&h.Status) != unix.TP_STATUS_AVAILABLE {
+				break
+			}
+		}
+		into := s.ring[s.at*slotSize+sendOffset:][:vnet.Len+len(data)]
+		copy(into, header)
+		binary.NativeEndian.PutUint16(into[headLen:], uint16(len(data)))
+		copy(into[vnet.Len:], data)
+		h.Len = uint32(len(into))
+		atomic.StoreUint32(&h.Status, unix.TP_STATUS_SEND_REQUEST)
+		if s.at++; s.at == sendSlots {
+			s.at = 0
+		}
+		s.queue++
+		pool.Free(d.Frame)
+		sent++
 	}
+	s.kick()
 	return sent
 }
 
-// receive reads a packet with its virtio header into a frame.
+// kick lets the kernel send what is in the ring. What it cannot send, because the interface is down
+// or gone, is lost.
+func (s *sender) kick() unix.Errno {
+	for told := false; s.queue > 0; {
+		_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(s.fd), 0, 0, unix.MSG_DONTWAIT, 0, 0)
+		switch {
+		case errno == 0:
+			s.first, s.queue = s.at, 0
+			return 0
+		case errno == unix.EINTR:
+		case errno == unix.ENETDOWN && !told:
+			told = true // that it is down, or was, is told once; then there is another error, or none
+		case errno == unix.EAGAIN, errno == unix.ENOBUFS:
+			// No memory now: they go with the next.
+			return errno
+		default:
+			s.giveUp()
+			return errno
+		}
+	}
+	return 0
+}
+
+// giveUp takes back what the kernel has not sent.
+func (s *sender) giveUp() {
+	at := s.first
+	for range s.queue {
+		h := s.slot(at)
+		if atomic.LoadUint32(&h.Status) == unix.TP_STATUS_SEND_REQUEST {
+			if s.lost++; at != s.at && s.queue > 0 {
+				s.at, s.queue = at, 0 // the first of them, where the kernel is
+			}
+			atomic.StoreUint32(&h.Status, unix.TP_STATUS_AVAILABLE)
+		}
+		if at++; at == sendSlots {
+			at = 0
+		}
+	}
+	s.first, s.queue = s.at, 0
+}
+
+// sendLarge sends a packet that fits in no slot.
+func (s *sender) sendLarge(header, data []byte) unix.Errno {
+	s.iov[0].Base, s.iov[1].Base = &header[0], &data[0]
+	s.iov[0].SetLen(vnet.Len)
+	s.iov[1].SetLen(len(data))
+	m := unix.Msghdr{Iov: &s.iov[0]}
+	m.SetIovlen(2)
+	for told := false; ; told = true {
+		_, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(s.large), uintptr(unsafe.Pointer(&m)), unix.MSG_DONTWAIT)
+		if errno != unix.EINTR && (errno != unix.ENETDOWN || told) {
+			return errno
+		}
+	}
+}
+
+// receive reads a packet with its virtio header from the socket's queue into a frame.
 func (s *sender) receive(mem, control []byte) (n, controlLen int, err error) {
-	v := &s.iovs[0]
+	v := &s.iov
 	v[0].Base, v[1].Base = &mem[0], &mem[shm.Headroom]
 	v[0].SetLen(vnet.Len)
 	v[1].SetLen(len(mem) - shm.Headroom)
