@@ -60,12 +60,6 @@ func portRates(ctx context.Context, b *bench) error {
 		{name: "testpmd, af_xdp", kind: port.XDP, plain: true, vdev: "net_af_xdp%d,iface=%s"},
 		{name: "xdp", kind: port.XDP, plain: true},
 		{name: "xdp, generic", kind: port.XDP, mode: "generic", plain: true},
-		{name: "Xxdp, generic, spin 20us", kind: port.XDP, mode: "generic", plain: true, spin: 20 * time.Microsecond},
-		{name: "Xxdp, generic, spin 50us", kind: port.XDP, mode: "generic", plain: true, spin: 50 * time.Microsecond},
-		{name: "Xxdp, generic, spin", kind: port.XDP, mode: "generic", plain: true, spin: time.Hour},
-		{name: "Xxdp, generic, spin 0", kind: port.XDP, mode: "generic", plain: true},
-		{name: "Xpacket, spin 20us", kind: port.Packet, plain: true, spin: 20 * time.Microsecond},
-		{name: "Xpacket, spin 0us", kind: port.Packet, plain: true, spin: 0 * time.Microsecond},
 		{name: "xdp, spinning", kind: port.XDP, plain: true, spin: time.Hour},
 		{name: "packet with TSO", kind: port.Packet},
 		{name: "tap with TSO", kind: port.TAP},
@@ -153,14 +147,6 @@ func (c contender) measure(ctx context.Context, length time.Duration) (f [3]floa
 		return f, err
 	}
 	if err := bed.reach(ctx); err != nil {
-		return f, err
-	}
-	if os.Getenv("PHASE") == "flood" {
-		f[2], err = bed.flood(length)
-		return f, err
-	}
-	if os.Getenv("PHASE") == "tcp" {
-		f[1], err = bed.tcp(length)
 		return f, err
 	}
 	if f[0], err = bed.ping(ctx, length); err != nil {
