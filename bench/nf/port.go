@@ -171,7 +171,7 @@ func (c contender) testpmd(ctx context.Context, bed *bed) (stop func() error, er
 	for i, name := range bed.node {
 		args = append(args, "--vdev", fmt.Sprintf(c.vdev, i, name))
 	}
-	args = append(args, "--", "--forward-mode=io", "--no-mlockall", "--total-num-mbufs=32768", "--stats-period=60", "--auto-start")
+	args = append(args, "--", "--forward-mode=io", "--no-mlockall", "--total-num-mbufs=32768", "--auto-start")
 	cmd := exec.CommandContext(ctx, "dpdk-testpmd", args...)
 	cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+dir)
 	log, err := os.Create(dir + "/log")
@@ -179,6 +179,10 @@ func (c contender) testpmd(ctx context.Context, bed *bed) (stop func() error, er
 		return nil, err
 	}
 	cmd.Stdout, cmd.Stderr = log, log
+	// Its main thread waits for a key there: with --stats-period it would spin beside the other.
+	if _, err := cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
 	if err := bed.place.Do(cmd.Start); err != nil {
 		return nil, err
 	}
