@@ -73,7 +73,7 @@ func arrows() map[string][]string {
 		"bench/capture": nil,
 		// The same loads on bare drivers, without a network around them.
 		"bench/link": {"link", "link/record", "link/wire", "link/netem", "internal/"},
-		"bench/nf":   {"dpdkhost/"},
+		"bench/nf":   {"dpdkhost/", "link", "internal/"},
 		"e2e":        nil,
 		".":          nil,
 	}
