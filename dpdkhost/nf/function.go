@@ -41,3 +41,9 @@ type Commander interface {
 	// Command does what words say and returns text for people.
 	Command(words []string) (string, error)
 }
+
+// A Greeter is a Function that says more of what it needs: Greet may change the Hello with which
+// the NF introduces itself, for example set Wire or ReadOnly.
+type Greeter interface {
+	Greet(h *Hello)
+}

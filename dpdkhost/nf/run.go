@@ -65,6 +65,9 @@ func Environment(f Function) (path string, h Hello, err error) {
 	if s, ok := f.(Source); ok {
 		h.Fresh = s.Frames()
 	}
+	if g, ok := f.(Greeter); ok {
+		g.Greet(&h)
+	}
 	if path = os.Getenv(SocketVariable); path == "" {
 		return "", h, fmt.Errorf("%s is not set: a manager of weft's starts NFs, or set it to the path of a manager's socket, and %s to the number of a service", SocketVariable, ServiceVariable)
 	}

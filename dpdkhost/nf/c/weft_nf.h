@@ -94,6 +94,11 @@ static inline int weft_run_commands(weft_handler handle, weft_command command, v
  * the caller's. */
 static inline void weft_counter(const char *name, const uint64_t *value);
 
+/* Asks, before weft_run, for packets as they are on a wire (checksums complete, super-frames cut),
+ * or for memory that the NF cannot write. */
+enum { WEFT_WIRE = 1, WEFT_READ_ONLY = 2 };
+static inline void weft_ask(int what);
+
 /* ---- the shared memory ---------------------------------------------------------------- */
 
 #define WEFT_FRAME 2048u
@@ -142,11 +147,14 @@ struct weft_nf_state {
 	int stopping;
 	struct { const char *name; const uint64_t *value; } counters[64];
 	int counter_count;
+	int asked;
 };
 
 /* One NF in a program: signal handlers have no other way to it. */
 static struct weft_nf_state weft_nf = {.socket = -1};
 static volatile sig_atomic_t weft_leaving, weft_called;
+
+static inline void weft_ask(int what) { weft_nf.asked |= what; }
 
 static inline void weft_counter(const char *name, const uint64_t *value)
 {
@@ -511,8 +519,13 @@ static inline int weft_connect(void)
 	weft_append(text, sizeof text, &used, name ? name : "", 1);
 	weft_append(text, sizeof text, &used, ",\"service\":", 0);
 	char number[16];
-	snprintf(number, sizeof number, "%d}", service ? atoi(service) : 0);
+	snprintf(number, sizeof number, "%d", service ? atoi(service) : 0);
 	weft_append(text, sizeof text, &used, number, 0);
+	if (weft_nf.asked & WEFT_WIRE)
+		weft_append(text, sizeof text, &used, ",\"wire\":true", 0);
+	if (weft_nf.asked & WEFT_READ_ONLY)
+		weft_append(text, sizeof text, &used, ",\"readOnly\":true", 0);
+	weft_append(text, sizeof text, &used, "}", 0);
 	struct timeval patience = {.tv_sec = 10};
 	setsockopt(weft_nf.socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
 	weft_send(text);

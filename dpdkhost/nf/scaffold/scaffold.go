@@ -104,13 +104,15 @@ func library(language string) ([]file, error) {
 
 // sample returns the files that the user is to change.
 func sample(dir, language string) ([]file, error) {
-	name, err := moduleName(dir)
+	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
+	name := moduleName(dir)
+	program := filepath.Join(dir, name)
 	from, to, build := "nf/sample/main.go", "main.go", []file{
 		{"go.mod", []byte("module " + name + "\n\ngo " + goVersion + "\n\nrequire weft v0.0.0\n\nreplace weft => ./weft\n")},
-		{"README.md", []byte(fmt.Sprintf(readme, name, "go build", "weft/"))},
+		{"README.md", []byte(fmt.Sprintf(readme, name, "go build", "weft/", program))},
 	}
 	switch language {
 	case "go":
@@ -118,7 +120,7 @@ func sample(dir, language string) ([]file, error) {
 		from, to = "nf/c/main.c", "main.c"
 		build = []file{
 			{"Makefile", []byte(fmt.Sprintf("%[1]s: main.c weft_nf.h\n\t$(CC) -std=c99 -O2 -Wall -Wextra -o $@ main.c\n\nclean:\n\trm -f %[1]s\n", name))},
-			{"README.md", []byte(fmt.Sprintf(readme, name, "make", "weft_nf.h"))},
+			{"README.md", []byte(fmt.Sprintf(readme, name, "make", "weft_nf.h", program))},
 		}
 	default:
 		return nil, fmt.Errorf("language %q: there is %s", language, strings.Join(Languages(), " and "))
@@ -130,25 +132,23 @@ func sample(dir, language string) ([]file, error) {
 const readme = `# %[1]s, a network function
 
     %[2]s
-    weft nf start --command $PWD/%[1]s --service 1    # in a running network with a dpdk node
 
-In a topology file:
+Then in a topology file:
 
-    nfs:
-      - {name: %[1]s, service: 1, command: /path/to/%[1]s}
+    hosts: h1 h2
+    dpdk:
+      nf1:
+        nfs: [{name: %[1]s, command: %[4]s}, bridge]
+    links: [h1 -- nf1, nf1 -- h2]
 
 What is in ` + "`%[3]s`" + ` comes from weft; ` + "`weft nf new --library .`" + ` renews it.
 `
 
 // moduleName makes a name of a directory's.
-func moduleName(dir string) (string, error) {
-	whole, err := filepath.Abs(dir)
-	if err != nil {
-		return "", err
-	}
-	name := strings.Trim(regexp.MustCompile(`[^a-zA-Z0-9_-]+`).ReplaceAllString(filepath.Base(whole), "-"), "-_")
+func moduleName(dir string) string {
+	name := strings.Trim(regexp.MustCompile(`[^a-zA-Z0-9_-]+`).ReplaceAllString(filepath.Base(dir), "-"), "-_")
 	if name == "" || name == "weft" {
-		name = "nf"
+		return "nf"
 	}
-	return name, nil
+	return name
 }

@@ -159,6 +159,34 @@ func TestManagerGone(t *testing.T) {
 	}
 }
 
+// What a program asks for arrives.
+func TestAsks(t *testing.T) {
+	for language, main := range map[string]string{
+		"c": "#include \"weft_nf.h\"\nstatic void handle(struct weft_packet *b, int n, void *u) { (void)b; (void)n; (void)u; }\n" +
+			"int main(void) { weft_ask(WEFT_WIRE | WEFT_READ_ONLY); return weft_run(handle, NULL); }\n",
+		"go": "package main\n\nimport \"weft/dpdkhost/nf\"\n\ntype f struct{}\n\nfunc (f) Handle([]nf.Packet) {}\n" +
+			"func (f) Greet(h *nf.Hello) { h.Wire, h.ReadOnly = true, true }\n\nfunc main() { nf.RunFunction(f{}) }\n",
+	} {
+		t.Run(language, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "mine")
+			if err := New(dir, language); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, "main."+language), []byte(main), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			build(t, dir, language)
+			m := nftest.NewManager(t)
+			run(t, filepath.Join(dir, "mine"), m)
+			m.Accept()
+			if !m.Hello.Wire || !m.Hello.ReadOnly || m.Hello.Service != 0 {
+				t.Errorf("%+v", m.Hello)
+			}
+			m.Stop()
+		})
+	}
+}
+
 func TestNew(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "my nf")
 	if err := New(dir, "pascal"); err == nil || err.Error() != `language "pascal": there is go and c` {
