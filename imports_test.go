@@ -22,7 +22,7 @@ import (
 func arrows() map[string][]string {
 	bottom := []string{"topo", "internal/"}
 	return map[string][]string{
-		"cmd/weft": {"session", "graph", "link/record", "link/parquet", "experiment", "script", "shell", "api", "network", "capture", "conversation", "topo", "topo/netfile", "topologies", "internal/doctor", "internal/sandbox", "dpdkhost/nic", "dpdkhost/nf", "dpdkhost/nf/builtin", "dpdkhost/nf/scaffold"},
+		"cmd/weft": {"session", "dpdkhost/server", "graph", "link/record", "link/parquet", "experiment", "script", "shell", "api", "network", "capture", "conversation", "topo", "topo/netfile", "topologies", "internal/doctor", "internal/sandbox", "dpdkhost/nic", "dpdkhost/nf", "dpdkhost/nf/builtin", "dpdkhost/nf/scaffold"},
 		// Builds networks, acts on them, checks and reports.
 		"experiment":     {"graph", "api", "network", "capture", "conversation", "control", "control/openflow", "topo", "topo/", "internal/"},
 		"graph":          {"topo"},
@@ -57,6 +57,7 @@ func arrows() map[string][]string {
 		"dpdkhost/manager":     {"dpdkhost/shm", "dpdkhost/nf", "internal/vnet"},
 		"dpdkhost/port":        {"dpdkhost/shm", "dpdkhost/manager", "dpdkhost/memif", "link", "internal/"},
 		"dpdkhost/nic":         nil,
+		"dpdkhost/server":      {"dpdkhost", "dpdkhost/", "topo", "internal/"},
 		"internal/sandbox":     {"dpdkhost/nic"}, // which it lends
 		// A port of the manager.
 		"dpdkhost/memif": {"dpdkhost/manager", "dpdkhost/shm"},

@@ -34,6 +34,12 @@ type Backend interface {
 	Close() error
 }
 
+// A Commander is a Backend whose NFs take commands while they run.
+type Commander interface {
+	// Command sends words to an instance and returns its answer, text for people.
+	Command(ctx context.Context, instance int, words []string) (string, error)
+}
+
 // ErrEnded says that the node's manager does not run any more.
 var ErrEnded = errors.New("the NF manager does not run")
 
@@ -63,8 +69,9 @@ type State struct {
 	Ports     []Port            `json:"ports"`
 	Instances []Instance        `json:"instances"`
 	Chains    []topo.Chain      `json:"chains"`
-	Flows     []Flow            `json:"flows"`
-	Drops     map[string]uint64 `json:"drops"` // packets that the manager gave up, by cause
+	Flows     []Flow            `json:"flows"`     // those of the highest priorities: 10,000 at most
+	FlowCount int               `json:"flowCount"` // all of them
+	Drops     map[string]uint64 `json:"drops"`     // packets that the manager gave up, by cause
 	Pool      Pool              `json:"pool"`
 }
 
@@ -100,6 +107,9 @@ type Instance struct {
 	Parent   int    `json:"parent,omitempty"` // the instance that it is a copy of (scale)
 	State    string `json:"state"`            // starting, running, draining, paused, dead
 	Restarts int    `json:"restarts,omitempty"`
+	Fused    bool   `json:"fused,omitempty"` // it runs in the manager's process
+	Trust    string `json:"trust,omitempty"` // read-only or copy; "" for trusted
+	Log      string `json:"log,omitempty"`   // the file that has what its process wrote
 
 	Received   uint64 `json:"received"`
 	Sent       uint64 `json:"sent"`

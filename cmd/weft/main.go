@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"weft/api"
+	"weft/dpdkhost/server"
 	"weft/internal/sandbox"
 	"weft/network"
 	"weft/script"
@@ -28,6 +29,7 @@ const version = "0.1.0"
 func main() {
 	sandbox.Main(engine)
 	script.Main()
+	server.Main()
 	p := program{in: os.Stdin, out: os.Stdout, err: os.Stderr, session: session.Run, up: session.Up}
 	os.Exit(p.run(os.Args))
 }

@@ -74,6 +74,13 @@ func (m *Memory) File() *os.File { return m.file }
 // Frames returns how many frames there are, and how many large ones, whose numbers follow.
 func (m *Memory) Frames() (small, large int) { return int(m.small), int(m.large) }
 
+// Huge reports whether the memory lies on huge pages of hugetlbfs.
+func (m *Memory) Huge() bool {
+	var s syscall.Statfs_t
+	const hugetlbfs = 0x958458f6
+	return syscall.Fstatfs(int(m.file.Fd()), &s) == nil && uint32(s.Type) == hugetlbfs
+}
+
 // place returns where a frame begins and how large it is; 0, 0 if there is none such.
 func (m *Memory) place(i uint32) (at, size int) {
 	if i < m.small {

@@ -1,0 +1,173 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"weft/dpdkhost/manager"
+	"weft/dpdkhost/port"
+	"weft/topo"
+)
+
+// A server is a manager with its ports, NFs and sockets.
+type server struct {
+	config  Config
+	log     *slog.Logger
+	m       *manager.Manager
+	opener  *port.Opener
+	spawner *spawner
+	cpus    []int // that this process may use
+	end     context.CancelFunc
+	kinds   map[int]port.Kind // of the ports
+
+	mu        sync.Mutex
+	instances []*instance // in the order of their starts
+	keys      map[string]*instance
+	closing   bool
+	others    sync.WaitGroup // goroutines of connections and processes
+}
+
+// forever is longer than any manager runs.
+const forever = 1 << 62
+
+// Run runs a manager until ctx ends or it is told to end. It calls ready when all ports are open
+// and all NFs take packets; if that cannot be, it ends at once with the error.
+func Run(ctx context.Context, c Config, log *slog.Logger, ready func()) (err error) {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s := &server{config: c, log: log, end: cancel, keys: map[string]*instance{}, kinds: map[int]port.Kind{}}
+	if s.cpus, err = processors(); err != nil {
+		return err
+	}
+	mc := manager.Config{Frames: c.Frames, Large: c.Large, Flows: c.Flows, Log: log}
+	if c.Spin {
+		if len(s.cpus) < 2 {
+			return errors.New("spin: the manager would take the only processor that it may use; leave it out")
+		}
+		mc.Spin = forever
+	}
+	if s.m, err = manager.New(mc); err != nil {
+		return err
+	}
+	if s.spawner, err = newSpawner(); err != nil {
+		return err
+	}
+	defer s.spawner.close()
+	// The manager outlives ctx: NFs are drained first.
+	mctx, mend := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	go func() { ended <- s.m.Run(mctx) }()
+	defer func() {
+		mend()
+		err = errors.Join(err, <-ended)
+	}()
+	control, err := listen("unix", filepath.Join(c.Dir, controlName))
+	if err != nil {
+		return err
+	}
+	web := &http.Server{Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second}
+	defer web.Close()
+	nfs, err := listen("unixpacket", c.NFSocket())
+	if err != nil {
+		return errors.Join(err, control.Close())
+	}
+	go s.accept(nfs)
+	defer nfs.Close()
+	defer s.closeInstances()
+	if err := s.setUp(ctx); err != nil {
+		return errors.Join(err, control.Close())
+	}
+	go web.Serve(control)
+	ready()
+	<-ctx.Done()
+	return nil
+}
+
+// listen makes a Unix socket anew: a manager that was killed left one.
+func listen(network, path string) (*net.UnixListener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	return net.ListenUnix(network, &net.UnixAddr{Name: path, Net: network})
+}
+
+// setUp opens the ports and starts what the configuration names.
+func (s *server) setUp(ctx context.Context) error {
+	s.opener = port.NewOpener(s.m)
+	for _, p := range s.config.Ports {
+		opened, kind, err := s.opener.Open(p.Config)
+		if err != nil {
+			return err
+		}
+		if err := s.m.AddPort(uint16(p.Number), p.Device, opened); err != nil {
+			return errors.Join(err, opened.Close())
+		}
+		s.kinds[p.Number] = kind
+	}
+	for _, c := range s.config.Chains {
+		if err := s.m.SetChain(chainOf(c)); err != nil {
+			return err
+		}
+	}
+	var all sync.WaitGroup
+	errs := make([]error, len(s.config.NFs))
+	for i, f := range s.config.NFs {
+		all.Go(func() { _, errs[i] = s.start(ctx, f) })
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	for _, text := range s.config.Rules {
+		if err := s.addFlow(text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *server) addFlow(text string) error {
+	f, err := manager.ParseFlow(text)
+	if err == nil {
+		err = s.m.AddFlow(f)
+	}
+	if err != nil {
+		return fmt.Errorf("flow %q: %w", text, err)
+	}
+	return nil
+}
+
+func chainOf(c topo.Chain) manager.Chain {
+	m := manager.Chain{Name: c.Name, Out: uint16(c.Out)}
+	for _, s := range c.Services {
+		m.Services = append(m.Services, uint16(min(max(s, 0), 1<<16-1))) // beyond: refused
+	}
+	return m
+}
+
+// processors returns the numbers of the processors that this process may use.
+func processors() (list []int, err error) {
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		return nil, fmt.Errorf("sched_getaffinity: %w", err)
+	}
+	for cpu := range 8 * len(set) * 8 {
+		if set.IsSet(cpu) {
+			list = append(list, cpu)
+		}
+	}
+	return list, nil
+}
