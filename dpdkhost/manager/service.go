@@ -204,19 +204,19 @@ const maxFresh = 8192
 // number and its counters. Its packets are dropped, or go to the service's others if move is
 // set, until Resume.
 func (m *Manager) Suspend(n *Instance, move bool) (reclaimed int, err error) {
-	rings := n.rings
+	rings, guard := n.rings, n.guard
 	err = m.Do(func() {
 		n.suspended, n.draining, n.hold = true, move, !move
 		if s := m.services[n.Service]; s != nil {
 			s.balance()
 		}
 		reclaimed = m.reclaim(n)
-		n.rings = nil
+		n.rings, n.guard = nil, nil
 	})
 	if err != nil {
 		return 0, err
 	}
-	return reclaimed, errors.Join(rings.Close(), n.guard.close())
+	return reclaimed, errors.Join(rings.Close(), guard.close())
 }
 
 // Resume gives a suspended instance new rings, for a new process.

@@ -44,6 +44,7 @@ type instance struct {
 	function nf.Function       // of a fused one
 	state    string
 	restarts int
+	failures int // since it last ran for long
 	stopping bool
 	pid      int
 	started  time.Time
@@ -225,7 +226,11 @@ func (s *server) run(i *instance) (taken chan error, gone chan struct{}, err err
 	}
 	s.mu.Lock()
 	i.pid = cmd.Process.Pid
+	late := i.stopping // meanwhile: who stops it did not know the process
 	s.mu.Unlock()
+	if late {
+		signalGroup(cmd.Process.Pid, syscall.SIGKILL)
+	}
 	go func() {
 		defer s.others.Done()
 		cmd.Wait()                                    // what it returns is in the state
@@ -259,9 +264,10 @@ func (s *server) exited(i *instance, key string, state *os.ProcessState) {
 		return
 	}
 	if time.Since(i.started) > steady {
-		i.restarts = 0
+		i.failures = 0
 	}
-	pause := min(firstPause<<min(i.restarts, 16), lastPause)
+	pause := min(firstPause<<min(i.failures, 16), lastPause)
+	i.failures++
 	i.restarts++
 	s.others.Add(1)
 	go s.restart(i, pause)
@@ -387,8 +393,9 @@ func (s *server) endProcess(i *instance, conn *connection, gone chan struct{}, a
 	pid := i.pid
 	s.mu.Unlock()
 	switch {
-	case i.external:
+	case i.external && conn != nil:
 		conn.close()
+	case i.external:
 	case pid == 0:
 	default:
 		signalGroup(pid, syscall.SIGTERM)

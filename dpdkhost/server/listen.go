@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -78,9 +79,9 @@ func (s *server) serve(c *net.UnixConn) {
 	defer s.mu.Unlock()
 	if i.conn != nil && i.conn.c == c {
 		s.lost(i)
-		if i.external {
-			s.forget(i)
-		} else {
+		if i.external && !i.stopping {
+			go s.forget(i)
+		} else if !i.external {
 			pid, gone := i.pid, i.gone
 			time.AfterFunc(termTimeout, func() { // it should end now by itself
 				select {
@@ -96,20 +97,11 @@ func (s *server) serve(c *net.UnixConn) {
 	}
 }
 
-// forget removes an external instance that left. The caller has the lock.
+// forget removes an instance whose process somebody else started, and which left.
 func (s *server) forget(i *instance) {
-	if i.stopping {
-		return // remove does it
+	if err := s.remove(i, true); err != nil {
+		s.log.Warn("NF", "nf", i.nf.Name, "error", err)
 	}
-	i.stopping = true
-	go func() {
-		s.mu.Lock()
-		i.stopping = false
-		s.mu.Unlock()
-		if err := s.remove(i, true); err != nil {
-			s.log.Warn("NF", "nf", i.nf.Name, "error", err)
-		}
-	}()
 }
 
 // leave lets an instance go that asked for it.
@@ -130,10 +122,17 @@ func (s *server) welcome(c *net.UnixConn, h nf.Hello) (*instance, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	err = error(nil)
 	if s.closing || i.stopping {
-		return nil, errors.New("the NF is being stopped")
+		err = errors.New("the NF is being stopped")
+	} else {
+		err = s.take(i, c, h)
 	}
-	if err := s.take(i, c, h); err != nil {
+	if err != nil {
+		if i.external {
+			close(i.gone)
+			s.instances = slices.DeleteFunc(s.instances, func(o *instance) bool { return o == i })
+		}
 		if i.taken != nil {
 			i.taken <- err
 			i.taken = nil

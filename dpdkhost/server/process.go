@@ -78,9 +78,11 @@ func place(pid int, set *unix.CPUSet) error {
 	}
 }
 
-// end sends a signal to a process and what it started.
+// signalGroup sends a signal to a process and what it started.
 func signalGroup(pid int, sig syscall.Signal) {
-	syscall.Kill(-pid, sig) // gone already: nothing to do
+	if pid > 1 { // 0 is of an instance without one, and would be this process' group
+		syscall.Kill(-pid, sig) // gone already: nothing to do
+	}
 }
 
 // exitText says how a process ended.

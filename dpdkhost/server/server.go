@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,6 @@ type server struct {
 	config  Config
 	log     *slog.Logger
 	m       *manager.Manager
-	opener  *port.Opener
 	spawner *spawner
 	cpus    []int // that this process may use
 	end     context.CancelFunc
@@ -104,21 +104,10 @@ func listen(network, path string) (*net.UnixListener, error) {
 	return net.ListenUnix(network, &net.UnixAddr{Name: path, Net: network})
 }
 
-// setUp opens the ports and starts what the configuration names.
+// setUp starts what the configuration names and opens the ports.
 func (s *server) setUp(ctx context.Context) error {
-	s.opener = port.NewOpener(s.m)
-	for _, p := range s.config.Ports {
-		opened, kind, err := s.opener.Open(p.Config)
-		if err != nil {
-			return err
-		}
-		if err := s.m.AddPort(uint16(p.Number), p.Device, opened); err != nil {
-			return errors.Join(err, opened.Close())
-		}
-		s.kinds[p.Number] = kind
-	}
 	for _, c := range s.config.Chains {
-		if err := s.m.SetChain(chainOf(c)); err != nil {
+		if err := s.setChain(c); err != nil {
 			return err
 		}
 	}
@@ -136,8 +125,25 @@ func (s *server) setUp(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	// Last, so that no packet comes before who takes it.
+	opener := port.NewOpener(s.m)
+	var opened []manager.NewPort
+	for _, p := range s.config.Ports {
+		o, kind, err := opener.Open(p.Config)
+		if err != nil {
+			for _, o := range opened {
+				err = errors.Join(err, o.Port.Close())
+			}
+			return err
+		}
+		opened = append(opened, manager.NewPort{Number: uint16(p.Number), Name: portName(p.Config), Port: o})
+		s.kinds[p.Number] = kind
+	}
+	return s.m.AddPorts(opened...)
 }
+
+// portName is what people know a port by.
+func portName(c port.Config) string { return cmp.Or(c.Device, c.File, c.Sink, string(c.Kind)) }
 
 func (s *server) addFlow(text string) error {
 	f, err := manager.ParseFlow(text)
@@ -150,12 +156,15 @@ func (s *server) addFlow(text string) error {
 	return nil
 }
 
-func chainOf(c topo.Chain) manager.Chain {
+func (s *server) setChain(c topo.Chain) error {
 	m := manager.Chain{Name: c.Name, Out: uint16(c.Out)}
-	for _, s := range c.Services {
-		m.Services = append(m.Services, uint16(min(max(s, 0), 1<<16-1))) // beyond: refused
+	if c.Out < 0 || c.Out > manager.MaxPort {
+		return fmt.Errorf("chain %s: it ends at port %d: ports have numbers from 1 to %d", c.Name, c.Out, manager.MaxPort)
 	}
-	return m
+	for _, id := range c.Services {
+		m.Services = append(m.Services, uint16(min(max(id, 0), 1<<16-1))) // beyond: refused
+	}
+	return s.m.SetChain(m)
 }
 
 // processors returns the numbers of the processors that this process may use.

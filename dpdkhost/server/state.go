@@ -162,7 +162,7 @@ func answer(f nf.Function, q nf.Request) (r nf.Reply) {
 func (s *server) change(c dpdkhost.Change) error {
 	switch {
 	case c.Chain != nil:
-		return s.m.SetChain(chainOf(*c.Chain))
+		return s.setChain(*c.Chain)
 	case c.DeleteChain != "":
 		return s.m.DeleteChain(c.DeleteChain)
 	case c.AddFlow != "":
