@@ -41,13 +41,15 @@ func arrows() map[string][]string {
 		"link/parquet":   {"link/record"},
 		"control":        bottom,
 		// What control relays, as values and text.
-		"control/openflow": {"control", "internal/"},
-		"conversation":     {"control", "control/openflow", "topo", "internal/"},
-		"capture":          {"control", "internal/"},
-		"topo":             nil,
-		"dpdkhost":         {"topo"},
-		"dpdkhost/shm":     nil,
-		"dpdkhost/nf":      {"dpdkhost/shm"},
+		"control/openflow":             {"control", "internal/"},
+		"conversation":                 {"control", "control/openflow", "topo", "internal/"},
+		"capture":                      {"control", "internal/"},
+		"topo":                         nil,
+		"dpdkhost":                     {"topo"},
+		"dpdkhost/manager/managertest": {"dpdkhost/manager", "dpdkhost/nf", "dpdkhost/shm"},
+		"dpdkhost/agent":               {"control", "dpdkhost/manager"},
+		"dpdkhost/shm":                 nil,
+		"dpdkhost/nf":                  {"dpdkhost/shm"},
 		// What comes with weft.
 		"dpdkhost/nf/builtin": {"dpdkhost/nf", "topo"},
 		// A user's own: a sample, and what it is built with.

@@ -68,6 +68,7 @@ type Manager struct {
 	expire    time.Duration
 	now       time.Duration
 	hooks     Hooks
+	current   *Flow      // whose verdict is being done
 	again     []shm.Desc // packets for the flow director once more
 	drops     Drops
 }

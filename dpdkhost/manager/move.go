@@ -323,7 +323,8 @@ func (m *Manager) toController(d *shm.Desc) {
 	if m.hooks.Miss == nil {
 		m.drops.Controller++
 	} else {
-		m.hooks.Miss(m.meta[d.Frame].port, m.mem.Packet(d), true)
+		f := m.current
+		m.hooks.Miss(m.meta[d.Frame].port, m.mem.Packet(d), f, f == nil || f.Priority != 0 || f.Mask != Key{})
 	}
 	m.pool.Free(d.Frame)
 }

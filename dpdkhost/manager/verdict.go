@@ -161,7 +161,9 @@ func (m *Manager) verdict(d *shm.Desc, f int32) bool {
 		m.meta[d.Frame].chain = c.id
 		m.step(d, c, 0)
 	} else {
-		m.act(d, &m.flows.flows[f].Verdict)
+		m.current = &m.flows.flows[f]
+		m.act(d, &m.current.Verdict)
+		m.current = nil
 	}
 	return true
 }
@@ -171,7 +173,7 @@ func (m *Manager) missed(d *shm.Desc, port uint16) {
 	if m.hooks.Miss == nil {
 		m.drops.NoFlow++
 	} else {
-		m.hooks.Miss(port, m.mem.Packet(d), false)
+		m.hooks.Miss(port, m.mem.Packet(d), nil, false)
 	}
 	m.pool.Free(d.Frame)
 }
@@ -179,9 +181,10 @@ func (m *Manager) missed(d *shm.Desc, port uint16) {
 // Hooks are what an OpenFlow agent is told, on the manager's thread: it must not wait, and must
 // not keep the packet.
 type Hooks struct {
-	// Miss gets packets that no flow is for, if there is no default chain, and those that a
-	// flow or an NF sends to the controller (asked).
-	Miss func(port uint16, packet []byte, asked bool)
+	// Miss gets packets that no flow is for, if there is no default chain, and those that a flow
+	// or an NF sends to the controller: f is that flow, asked an NF's or a flow's wish. A flow of
+	// priority 0 that matches all stands for no flow (OpenFlow 1.3.5, section 5.4).
+	Miss func(port uint16, packet []byte, f *Flow, asked bool)
 	// Removed is told of a flow that is gone at a time of the manager's clock, and whether a
 	// timeout is why.
 	Removed func(f *Flow, now time.Duration, expired bool)
@@ -189,6 +192,16 @@ type Hooks struct {
 
 // SetHooks says who is told of packets and flows.
 func (m *Manager) SetHooks(h Hooks) error { return m.Do(func() { m.hooks = h }) }
+
+// Overlaps reports whether a packet may match both.
+func (m *Match) Overlaps(o *Match) bool {
+	for i := range m.Mask {
+		if (m.Key[i]^o.Key[i])&m.Mask[i]&o.Mask[i] != 0 {
+			return false
+		}
+	}
+	return true
+}
 
 // Covers reports whether all packets of another match are packets of m too.
 func (m *Match) Covers(o *Match) bool {

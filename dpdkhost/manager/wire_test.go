@@ -1,4 +1,4 @@
-package manager
+package manager_test
 
 import (
 	"encoding/binary"
@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"weft/dpdkhost/manager"
+	"weft/dpdkhost/manager/managertest"
 	"weft/dpdkhost/nf"
 	"weft/dpdkhost/nf/nftest"
 	"weft/dpdkhost/shm"
@@ -14,12 +16,12 @@ import (
 
 // A superPort receives one super-frame as a TAP device hands it out.
 type superPort struct {
-	queue
+	managertest.Queue
 	frame []byte
 	ready atomic.Bool
 }
 
-func (p *superPort) Receive(into []shm.Desc, pool *Pool) int {
+func (p *superPort) Receive(into []shm.Desc, pool *manager.Pool) int {
 	if !p.ready.CompareAndSwap(true, false) {
 		return 0
 	}
@@ -33,7 +35,7 @@ func (p *superPort) Receive(into []shm.Desc, pool *Pool) int {
 	b := pool.Memory().Packet(&into[0])
 	sum := nf.Sum(uint64(h.Protocol)+uint64(h.End-h.Transport), b[h.Network+12:h.Network+20]) // of the pseudo-header
 	binary.BigEndian.PutUint16(b[h.Transport+16:], nf.Folded(sum))
-	clear(v[:vnetLen])
+	clear(v[:12])
 	v[0], v[1] = 1, 1 // VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_TCPV4
 	for at, n := range map[int]int{2: h.Payload, 4: 1000, 6: h.Transport, 8: 16} {
 		binary.NativeEndian.PutUint16(v[at:], uint16(n))
@@ -45,11 +47,11 @@ func (p *superPort) Receive(into []shm.Desc, pool *Pool) int {
 // their chain; another gets it whole.
 func TestWire(t *testing.T) {
 	for _, wire := range []bool{false, true} {
-		b := newBench(t)
+		b := managertest.New(t)
 		p := &superPort{frame: nftest.TCP(t, "10.0.0.1:1", "10.0.0.2:2", "PA", strings.Repeat("x", 2500))}
-		b.must(b.AddPort(3, "super", p))
+		b.Must(b.AddPort(3, "super", p))
 		seen := make(chan string, 1)
-		_, err := b.AttachFused(Instance{Service: 1, Wire: wire}, nf.Handler(func(batch []nf.Packet) {
+		_, err := b.AttachFused(manager.Instance{Service: 1, Wire: wire}, nf.Handler(func(batch []nf.Packet) {
 			text := ""
 			for i := range batch {
 				text += fmt.Sprintf("%d/%d/%v/%d ", batch[i].Len(), batch[i].Segment(), batch[i].Unfinished(), batch[i].Port())
@@ -60,10 +62,10 @@ func TestWire(t *testing.T) {
 			}
 			seen <- text
 		}))
-		b.must(err)
-		b.must(b.SetChain(Chain{DefaultChain, []uint16{1}, 2}))
+		b.Must(err)
+		b.Must(b.SetChain(manager.Chain{manager.DefaultChain, []uint16{1}, 2}))
 		p.ready.Store(true)
-		b.must(b.Do(func() {}))
+		b.Must(b.Do(func() {}))
 		want, count := "2554/1000/true/3 ", 1
 		if wire {
 			want, count = "1054/0/false/3 1054/0/false/3 554/0/false/3 ", 3
@@ -71,11 +73,10 @@ func TestWire(t *testing.T) {
 		if got := <-seen; got != want {
 			t.Errorf("wire %v: %s, want %s", wire, got, want)
 		}
-		b.eventually("packets at port 2", func() bool {
-			b.ports[1].mu.Lock()
-			defer b.ports[1].mu.Unlock()
-			return len(b.ports[1].sent) == count
+		b.Eventually("packets at port 2", func() bool {
+			count -= len(b.Queues[1].Take())
+			return count == 0
 		})
-		b.whole()
+		b.Whole()
 	}
 }
