@@ -26,6 +26,7 @@ PURE      = $(filter-out $(shell $(GO) list $(KERNEL) $(MACHINES)),$(shell $(GO)
 VM_SECONDS ?= 600
 VM_TESTS   := \
 	./e2e:TestKernelDatapath|TestJustBooted \
+	./e2e:TestGuestNICs:-nics=2,-hugepages=64 \
 	./link/netem:Test
 
 # Fuzz targets, each for FUZZTIME: PACKAGE:TARGET.

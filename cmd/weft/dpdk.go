@@ -128,11 +128,10 @@ func cards(words []string) ([]nic.NIC, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := nic.Root("/").List()
+	all, err := nic.Root("/").Known(stack, nic.MachineJournal)
 	if err != nil {
 		return nil, err
 	}
-	nic.Join(all, stack)
 	var list []nic.NIC
 	var errs []error
 	for _, w := range words {

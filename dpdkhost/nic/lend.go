@@ -303,9 +303,12 @@ func (l *Lent) in(h *netlink.Handle) (netlink.Link, error) {
 	return links[i], nil
 }
 
-// returnTimeout bounds the wait for the kernel to bring an interface back from a namespace that
-// has ended.
-const returnTimeout = 3 * time.Second
+// These bound the wait for the kernel to bring an interface back from a namespace that has ended;
+// one without a card should not take long to be gone with it.
+const (
+	returnTimeout = 15 * time.Second
+	goneTimeout   = 3 * time.Second
+)
 
 // ErrGone says that an interface that was lent is not on this machine any more.
 var ErrGone = errors.New("it is gone")
@@ -318,7 +321,11 @@ func (l *Lent) restore(ctx context.Context) error {
 		return fmt.Errorf("netlink: %w", err)
 	}
 	defer h.Close()
-	ctx, cancel := context.WithTimeout(ctx, returnTimeout)
+	bound := returnTimeout
+	if l.Address == "" {
+		bound = goneTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
 		dev, err := l.in(h)

@@ -235,6 +235,29 @@ func Join(list []NIC, s Stack) {
 	}
 }
 
+// Known returns the machine's NICs with what the network stack and the journal know of them.
+func (r Root) Known(s Stack, j Journal) ([]NIC, error) {
+	list, err := r.List()
+	if err != nil {
+		return nil, err
+	}
+	Join(list, s)
+	entries, err := j.Entries()
+	markLent(list, entries)
+	return list, err
+}
+
+// markLent notes who has the interfaces of NICs.
+func markLent(list []NIC, entries []Entry) {
+	for _, e := range entries {
+		for i := range list {
+			if e.Lent != nil && e.Lent.Address == list[i].Address {
+				list[i].LentTo = e.For
+			}
+		}
+	}
+}
+
 const pci = "pci"
 
 // readOther reads a physical interface that is on no PCI bus.

@@ -52,12 +52,8 @@ func (r Root) Status(stack Stack, j Journal) (*Status, error) {
 	s := &Status{Machine: r.Machine(), NICs: []NICStatus{}, Obstacles: []Obstacle{}}
 	for _, e := range entries {
 		s.Changed = append(s.Changed, Changed{e.String(), e.For})
-		for i := range list {
-			if e.Lent != nil && e.Lent.Address == list[i].Address {
-				list[i].LentTo = e.For
-			}
-		}
 	}
+	markLent(list, entries)
 	for _, n := range list {
 		c := s.Machine.Way(n)
 		s.NICs = append(s.NICs, NICStatus{n, c})

@@ -48,7 +48,7 @@ var forDPDK = []string{"vfio-pci", "uio_pci_generic", "igb_uio"}
 func (m Machine) Way(n NIC) Choice {
 	c := m.way(n)
 	if c.Way == WayNone && m.AFXDP && n.Driver != "" {
-		c.Way, c.Why = WayXDP, "the kernel copies each frame: "+c.Why
+		c.Way, c.Why = WayXDP, c.Why+", so the kernel copies each frame"
 	}
 	return c
 }
