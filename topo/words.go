@@ -1,7 +1,9 @@
 package topo
 
 // Words lists the drivers of switches.
-func (SwitchDriver) Words() []string { return allWords(DriverOVS, DriverOVSBridge, DriverLinux, DriverDPDK) }
+func (SwitchDriver) Words() []string {
+	return allWords(DriverOVS, DriverOVSBridge, DriverLinux, DriverDPDK)
+}
 
 // Words lists the datapaths.
 func (Datapath) Words() []string {

@@ -63,7 +63,7 @@ type builder struct {
 	// dpdk are the switches of section dpdk, which are no others.
 	dpdk      map[string]bool
 	suggested int
-	linkKeys     []topo.LinkKey
+	linkKeys  []topo.LinkKey
 }
 
 // readYAML builds the network of a YAML or JSON text.
