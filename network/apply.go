@@ -230,7 +230,10 @@ func (a *application) addSwitches(ctx context.Context, switches []topo.PlannedSw
 	bare := slices.Clone(switches)
 	for i := range bare {
 		bare[i].Interfaces = nil
-		if bare[i].Driver != topo.DriverLinux && a.ovs == nil {
+		if err := a.makeDPDK(bare[i : i+1]); err != nil {
+			return err
+		}
+		if bare[i].Driver.OVS() && a.ovs == nil {
 			a.startOVS(ctx)
 			if a.ovs, err = a.ovsReady(); err != nil {
 				return err
@@ -372,6 +375,9 @@ func (a *application) changeSwitch(ctx context.Context, c topo.Change[topo.Plann
 	same.Controllers, same.Interfaces = c.To.Controllers, c.To.Interfaces
 	if reflect.DeepEqual(same, c.To) {
 		return a.setControllers(ctx, c.To, renewed)
+	}
+	if same.DPDK = c.To.DPDK; c.From.DPDK != nil && reflect.DeepEqual(same, c.To) && c.From.DPDK.OnlyNFs(c.To.DPDK) {
+		return a.changeNFs(ctx, c.To.Name, c.From.DPDK, c.To.DPDK)
 	}
 	if err := a.stopSwitch(ctx, c.From); err != nil {
 		return err

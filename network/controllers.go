@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"os"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
@@ -173,6 +174,9 @@ func (n *Network) openChannel(ch channel, c *controller) (string, error) {
 	n.channels++
 	path := filepath.Join(n.ovsDir(), "ctl-"+strconv.Itoa(n.channels))
 	n.mu.Unlock()
+	if err := os.MkdirAll(n.ovsDir(), 0o700); err != nil { // DPDK nodes may be the only switches
+		return "", err
+	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		return "", err
@@ -199,6 +203,9 @@ func (n *Network) setControllers(ctx context.Context, sw topo.PlannedSwitch, ren
 	targets, err := n.openChannels(sw)
 	if err != nil {
 		return err
+	}
+	if sw.DPDK != nil {
+		return n.restartDPDK(ctx, sw)
 	}
 	return n.ovs.SetControllers(ctx, sw.Device, targets...)
 }

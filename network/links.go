@@ -203,17 +203,14 @@ func (n *Network) wireEngine() (*wire.Engine, error) {
 // checksum for others.
 func (n *Network) settle(l topo.PlannedLink, r *runningLink) error {
 	for _, e := range []topo.PlannedEnd{l.A, l.B} {
-		if n.portDatapath(e.Node) != topo.DatapathAFXDP {
+		if !n.framesOnly(e.Node) {
 			continue
 		}
-		if r.shaper != nil {
+		if r.shaper != nil && n.portDatapath(e.Node) == topo.DatapathAFXDP {
 			return fmt.Errorf("switch %s has AF_XDP ports, which pass by what impairs a link: take datapath=user", e.Node)
 		}
-		for _, e := range []topo.PlannedEnd{l.A, l.B} {
-			device := n.plan.Interface(e).Device
-			if err := n.netOf(e.Node).Do(func() error { return link.OffloadsOff(device) }); err != nil {
-				return err
-			}
+		if err := n.offloadsOff(l); err != nil {
+			return err
 		}
 	}
 	return n.tellSpeed(l, r)

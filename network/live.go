@@ -90,7 +90,10 @@ func (n *Network) AddSwitch(ctx context.Context, s topo.Switch) (added topo.Plan
 		if err := n.usable(added); err != nil {
 			return err
 		}
-		if added.Driver != topo.DriverLinux && n.ovs == nil {
+		if err := n.makeDPDK([]topo.PlannedSwitch{added}); err != nil {
+			return err
+		}
+		if added.Driver.OVS() && n.ovs == nil {
 			n.startOVS(ctx)
 			if n.ovs, err = n.ovsReady(); err != nil {
 				return err
@@ -100,7 +103,11 @@ func (n *Network) AddSwitch(ctx context.Context, s topo.Switch) (added topo.Plan
 			return nil
 		}
 		return n.startSwitches(ctx, []topo.PlannedSwitch{added})
-	}, nil)
+	}, func() {
+		if added.DPDK != nil {
+			n.dropHost(added.Name)
+		}
+	})
 	n.nodeEvent(err, KindNodeAdded, s.Name, "added")
 	return added, err
 }
@@ -167,6 +174,8 @@ func (n *Network) attach(e topo.PlannedEnd) ([]ovs.Bridge, error) {
 	switch {
 	case !running:
 		return nil, nil
+	case sw.DPDK != nil:
+		return nil, n.restartDPDK(context.Background(), *sw)
 	case sw.Driver == topo.DriverLinux:
 		return nil, node.BridgePort(n.nl, sw.Device, i.Device)
 	}
@@ -183,7 +192,7 @@ func (n *Network) detach(ctx context.Context, links ...topo.PlannedLink) error {
 			n.mu.Lock()
 			running := n.running[e.Node]
 			n.mu.Unlock()
-			if i != nil && sw != nil && running && sw.Driver != topo.DriverLinux {
+			if i != nil && sw != nil && running && sw.Driver.OVS() {
 				ports = append(ports, ovs.Bridge{Name: sw.Device, Ports: []ovs.Port{{Name: i.Device}}})
 			}
 		}

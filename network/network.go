@@ -76,6 +76,7 @@ type Network struct {
 	ovs         *ovs.Instance          // nil without Open vSwitch switches
 	ovsReady    func() (*ovs.Instance, error)
 	running     map[string]bool // switches
+	dpdk        map[string]*dpdkNode
 	relays      map[channel]*control.Relay
 	targets     map[channel]string // of relays, as Open vSwitch knows them
 	channels    int                // opened so far
@@ -103,7 +104,7 @@ func workers() int { return max(2, runtime.NumCPU()) }
 func Up(ctx context.Context, plan *topo.Plan, env Env, progress func(Event)) (*Network, error) {
 	n := &Network{
 		env: env, plan: plan.Clone(), started: time.Now(), ended: make(chan struct{}),
-		hosts: map[string]*node.Host{}, shells: map[string]*node.Shell{}, tasks: map[*node.Task]string{}, running: map[string]bool{},
+		hosts: map[string]*node.Host{}, shells: map[string]*node.Shell{}, tasks: map[*node.Task]string{}, running: map[string]bool{}, dpdk: map[string]*dpdkNode{},
 		relays: map[channel]*control.Relay{}, targets: map[channel]string{}, experiments: map[channel]*experiment{},
 		controllers: map[string]*controller{}, builtin: map[string]*control.Controller{}, listeners: map[string]net.Listener{}, uplinks: map[string]*sandbox.Uplink{},
 		links: links{running: map[int]*runningLink{}, gates: map[*ns.Net]*link.Gates{}},
@@ -138,7 +139,7 @@ func (n *Network) build(ctx context.Context, progress func(Event)) (err error) {
 		if err := n.usable(sw); err != nil {
 			return err
 		}
-		if sw.Driver != topo.DriverLinux {
+		if sw.Driver.OVS() {
 			n.startOVS(ctx)
 		}
 	}
@@ -148,6 +149,9 @@ func (n *Network) build(ctx context.Context, progress func(Event)) (err error) {
 		return err
 	}
 	p.stage(StageSwitches)
+	if err := n.makeDPDK(n.plan.Switches); err != nil {
+		return err
+	}
 	if n.ovsReady != nil {
 		if n.ovs, err = n.ovsReady(); err != nil {
 			return err
@@ -349,13 +353,13 @@ func (n *Network) Close() error {
 	}
 	close(n.ended)
 	uplinks := n.uplinks
-	relays, controllers, hosts, shells := n.relays, n.controllers, n.hosts, n.shells
+	relays, controllers, hosts, shells, managers := n.relays, n.controllers, n.hosts, n.shells, n.dpdk
 	listeners, confined := n.listeners, n.confined
 	sw, ready := n.ovs, n.ovsReady
 	n.mu.Unlock()
 	n.events.send(Event{Kind: KindEnding, Message: "the network ends"})
 	n.closeFaults()
-	var errs []error
+	errs := []error{n.closeDPDK(managers)}
 	for _, r := range relays {
 		errs = append(errs, r.Close())
 	}

@@ -71,20 +71,27 @@ func (n *Network) devices(plan *topo.Plan) map[topo.PlannedEnd]bool {
 		return m
 	}
 	fabric := list(n.nl)
+	own := func(name string, interfaces []topo.Interface) {
+		n.mu.Lock()
+		host := n.hosts[name]
+		n.mu.Unlock()
+		if host == nil {
+			return
+		}
+		if nl, err := host.Net().Handle(); err == nil {
+			look(nl, name, interfaces, list(nl))
+			nl.Close()
+		}
+	}
 	for _, sw := range plan.Switches {
+		if sw.DPDK != nil {
+			own(sw.Name, sw.Interfaces)
+			continue
+		}
 		look(n.nl, sw.Name, sw.Interfaces, fabric)
 	}
 	for _, h := range plan.Hosts {
-		n.mu.Lock()
-		host := n.hosts[h.Name]
-		n.mu.Unlock()
-		if host == nil {
-			continue
-		}
-		if nl, err := host.Net().Handle(); err == nil {
-			look(nl, h.Name, h.Interfaces, list(nl))
-			nl.Close()
-		}
+		own(h.Name, h.Interfaces)
 	}
 	return up
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"weft/dpdkhost/port"
 	"weft/internal/ovs"
 	"weft/internal/probe"
 	"weft/node"
@@ -34,6 +35,15 @@ func chooseDatapath(plan *topo.Plan) (topo.Datapath, error) {
 
 // usable says why a switch cannot be built here, nil if it can.
 func (n *Network) usable(sw topo.PlannedSwitch) error {
+	if sw.DPDK != nil && sw.DPDK.Manager == topo.ManagerWeft {
+		c := n.managerConfig(sw, nil)
+		if err := c.Validate(); err != nil {
+			return fmt.Errorf("dpdk node %s: %w", sw.Name, err)
+		}
+		if sw.DPDK.PortKind == string(port.XDP) && n.env.Rootless {
+			return fmt.Errorf("dpdk node %s: AF_XDP ports need root: take portKind packet, or leave it out", sw.Name)
+		}
+	}
 	if sw.Datapath == topo.DatapathAFXDP && n.env.Rootless {
 		return fmt.Errorf("switch %s: AF_XDP ports need root: take datapath=user", sw.Name)
 	}
@@ -76,7 +86,7 @@ func (n *Network) linkOf(i topo.Interface) *topo.PlannedLink {
 func (n *Network) portDatapath(name string) topo.Datapath {
 	sw := n.plan.Switch(name)
 	switch {
-	case sw == nil || sw.Driver == topo.DriverLinux:
+	case sw == nil || !sw.Driver.OVS():
 		return ""
 	case sw.Datapath == topo.DatapathAuto:
 		return n.datapath
@@ -131,6 +141,12 @@ func (n *Network) startSwitches(ctx context.Context, switches []topo.PlannedSwit
 	for _, sw := range switches {
 		if sw.Driver == topo.DriverLinux {
 			if err := node.LinuxBridge(n.nl, sw); err != nil {
+				return fmt.Errorf("switch %s: %w", sw.Name, err)
+			}
+			continue
+		}
+		if sw.DPDK != nil {
+			if err := n.startDPDK(ctx, sw); err != nil {
 				return fmt.Errorf("switch %s: %w", sw.Name, err)
 			}
 			continue
@@ -205,7 +221,9 @@ func (n *Network) SetSwitch(ctx context.Context, name string, running bool) erro
 
 func (n *Network) stopSwitch(ctx context.Context, sw topo.PlannedSwitch) error {
 	var err error
-	if sw.Driver == topo.DriverLinux {
+	if sw.DPDK != nil {
+		err = n.stopDPDK(sw.Name)
+	} else if sw.Driver == topo.DriverLinux {
 		err = node.DeleteLinuxBridge(n.nl, sw.Device)
 	} else {
 		err = n.ovs.DeleteBridges(ctx, sw.Device)

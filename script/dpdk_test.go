@@ -11,7 +11,7 @@ import (
 func TestDPDK(t *testing.T) {
 	s := mustTopology(t, `
 net.addDPDK('nf1', ['firewall@2 --rules web.rules', 'bridge'], chains={'default': ['firewall', 3], 'fast': '3→port:1'}, flows=['tcp,actions=chain:fast'])
-dpdk('nf2', nfs=[{'name': 'web', 'command': './web', 'service': 4, 'core': 1}], portKind='tap')
+dpdk('nf2', nfs=[{'name': 'web', 'command': './web', 'service': 4, 'core': 1}], portKind='packet')
 net.addSwitch('nf3', driver='dpdk', nfs='bridge', failMode='secure')
 link(host('h1'), 'nf1')
 `, nil)
@@ -27,7 +27,7 @@ link(host('h1'), 'nf1')
 	if f := s.Switches[0].DPDK.NFs[0]; f.Service != 2 || strings.Join(f.Args, " ") != "--rules web.rules" {
 		t.Errorf("NF %+v", f)
 	}
-	if f := s.Switches[1].DPDK.NFs[0]; f.Command != "./web" || f.Core != 1 || s.Switches[1].DPDK.PortKind != "tap" {
+	if f := s.Switches[1].DPDK.NFs[0]; f.Command != "./web" || f.Core != 1 || s.Switches[1].DPDK.PortKind != "packet" {
 		t.Errorf("NF %+v", f)
 	}
 	for text, want := range map[string]string{

@@ -25,8 +25,8 @@ const (
 // DPDK is what a DPDK node has besides a switch.
 type DPDK struct {
 	Manager NFManager `json:"manager,omitempty"` // default weft
-	// PortKind is how the manager reaches the node's kernel links: auto (default), packet,
-	// tap or xdp.
+	// PortKind is how the manager reaches the node's links: auto (default), packet (a packet
+	// socket; super-frames of TSO pass whole) or xdp (AF_XDP; root).
 	PortKind string `json:"portKind,omitempty"`
 	// NICs are real NICs by PCI address; their port numbers follow those of the links.
 	NICs []string `json:"nics,omitempty"`
@@ -90,7 +90,7 @@ type Chain struct {
 }
 
 // portKinds are what DPDK.PortKind may be.
-var portKinds = []string{"auto", "packet", "tap", "xdp"}
+var portKinds = []string{"auto", "packet", "xdp"}
 
 // The words of NF.Restart and NF.OnDeath, the defaults first.
 var (
@@ -154,11 +154,14 @@ func planDPDK(d *DPDK, standalone bool) (*DPDK, []fieldError) {
 	}
 	switch d.Manager {
 	case ManagerWeft:
+		if len(d.NICs) > 0 {
+			fail("nics", "manager weft takes NICs as links; leave nics out and write for example the link NODE -- %s%s", NICPrefix, d.NICs[0])
+		}
 		if standalone && len(d.NFs)+len(d.Chains)+len(d.Flows) == 0 {
 			d.NFs = []NF{{Name: "bridge"}}
 		}
 	case ManagerONVM:
-		if d.PortKind == "tap" || d.PortKind == "xdp" {
+		if d.PortKind == "xdp" {
 			fail("portKind", "OpenNetVM takes links as packet sockets; write packet or leave portKind out")
 		}
 		if len(d.Flows) > 0 {
@@ -211,6 +214,28 @@ func planDPDK(d *DPDK, standalone bool) (*DPDK, []fieldError) {
 		}
 	}
 	return d, errs
+}
+
+// SetDPDK makes the description of a DPDK node d, which must be complete but for its chains. The
+// plan is unchanged if there is an error.
+func (p *Plan) SetDPDK(name string, d *DPDK) error {
+	s := p.Switch(name)
+	if s == nil || s.DPDK == nil {
+		return fmt.Errorf("no dpdk node is called %q", name)
+	}
+	if s.FailMode == "standalone" && len(d.Chains) == 0 && len(s.DPDK.Chains) > 0 {
+		return fmt.Errorf("it has no other chain, and without one it would pass no packet; change the chain, or write failMode: secure")
+	}
+	d, errs := planDPDK(d, false)
+	list := make([]error, len(errs))
+	for i, err := range errs {
+		list[i] = err.error
+	}
+	if err := oneLine(list); err != nil {
+		return err
+	}
+	s.DPDK = d
+	return nil
 }
 
 // wholeChain leads packets through all services in the order of the NFs.

@@ -314,7 +314,7 @@ func setPort(to *int) func(string) error {
 
 // ParseSwitch reads what switches are to be: "ovs", "ovsbr,stp=1",
 // "ovsk,protocols=OpenFlow10,OpenFlow13". Empty means default. The DPID is
-// hexadecimal, as in Mininet. DPDK nodes are "dpdk,nfs=firewall+bridge,portKind=tap". The result
+// hexadecimal, as in Mininet. DPDK nodes are "dpdk,nfs=firewall+bridge,portKind=packet". The result
 // has no name.
 func ParseSwitch(text string) (Switch, error) {
 	a := splitArg(text)

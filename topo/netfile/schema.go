@@ -253,7 +253,7 @@ switch.name its name
 switch.driver ovs (OpenFlow), ovsbr (a bridge without controller), lxbr (Linux bridge), dpdk (NFs)
 switch.dpdk what a dpdk node has besides; may be written beside these settings
 dpdk.manager what moves packets: weft (its own), onvm (an installed OpenNetVM), dpdk (any DPDK program)
-dpdk.portKind how it reaches its links: auto, packet, tap, xdp
+dpdk.portKind how it reaches its links: auto, packet, xdp (root)
 dpdk.nics NICs of this machine by PCI address, as further ports
 dpdk.command the program of manager dpdk, with {eal} and {ports}
 dpdk.hugepages MB of huge pages (0)
