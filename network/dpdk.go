@@ -193,6 +193,7 @@ func (n *Network) startManager(ctx context.Context, sw topo.PlannedSwitch, place
 	backend, err := server.Start(ctx, n.managerConfig(sw, targets), func(cmd *exec.Cmd) error {
 		out := io.MultiWriter(n.log(sw.Name), &p.said)
 		cmd.Stdout, cmd.Stderr = out, out
+		cmd.Args[0] = "weft" // not the engine's name, which it would go by
 		cmd.Env = withSystemPath(append(cmd.Env, n.programEnv()...))
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		cmd.WaitDelay = time.Second // NFs may hold its output
@@ -210,6 +211,9 @@ func (n *Network) startManager(ctx context.Context, sw topo.PlannedSwitch, place
 	if err != nil {
 		if p.pid != 0 {
 			p.kill()
+		}
+		if last := p.said.String(); last != "" {
+			err = fmt.Errorf("%w; it last said: %s", err, last)
 		}
 		return nil, nil, err
 	}

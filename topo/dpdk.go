@@ -78,7 +78,8 @@ type NF struct {
 // DefaultChain is the name of the chain of packets that no flow is for. A node of fail mode
 // standalone, the default, that describes no chain has one through all its services in their
 // order; one that describes no NFs either is a bridge. One of fail mode secure sends packets that
-// no flow is for to its controllers.
+// no flow is for to its controllers, which are all if none are named; one of standalone has none
+// then.
 const DefaultChain = "default"
 
 // Chain is the services that packets pass in their order, and the port by which they leave; 0:

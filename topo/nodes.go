@@ -218,7 +218,7 @@ func (g *growth) planSwitch(s Switch) (p PlannedSwitch, errs []fieldError) {
 			fail("driver", "a dpdk node has no datapath, stp and local; leave them out or write driver ovs")
 		}
 		p.FailMode = cmp.Or(p.FailMode, "standalone")
-		if s.Controllers == nil {
+		if s.Controllers == nil && p.FailMode == "secure" { // else its chains lead packets
 			for _, c := range g.Controllers {
 				p.Controllers = append(p.Controllers, c.Name)
 			}

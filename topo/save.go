@@ -236,7 +236,7 @@ func leaveOutSwitchDefaults(s *Spec) {
 		if w.Datapath == DatapathAuto {
 			w.Datapath = ""
 		}
-		if len(w.Controllers) == len(s.Controllers) {
+		if len(w.Controllers) == len(s.Controllers) || w.Driver == DriverDPDK && len(w.Controllers) == 0 {
 			w.Controllers = nil
 		}
 	}
