@@ -22,15 +22,15 @@ import (
 func arrows() map[string][]string {
 	bottom := []string{"topo", "internal/"}
 	return map[string][]string{
-		"cmd/weft": {"session", "dpdkhost/server", "graph", "link/record", "link/parquet", "experiment", "script", "shell", "api", "network", "capture", "conversation", "topo", "topo/netfile", "topologies", "internal/doctor", "internal/sandbox", "dpdkhost/nic", "dpdkhost/nf", "dpdkhost/nf/builtin", "dpdkhost/nf/scaffold"},
+		"cmd/weft": {"session", "dpdkhost", "dpdkhost/server", "graph", "link/record", "link/parquet", "experiment", "script", "shell", "api", "network", "capture", "conversation", "topo", "topo/netfile", "topologies", "internal/doctor", "internal/sandbox", "dpdkhost/nic", "dpdkhost/nf", "dpdkhost/nf/builtin", "dpdkhost/nf/scaffold"},
 		// Builds networks, acts on them, checks and reports.
-		"experiment":     {"graph", "api", "network", "capture", "conversation", "control", "control/openflow", "topo", "topo/", "internal/"},
+		"experiment":     {"graph", "api", "network", "dpdkhost", "capture", "conversation", "control", "control/openflow", "topo", "topo/", "internal/"},
 		"graph":          {"topo"},
 		"session":        {"shell", "api", "network", "capture", "conversation", "topo", "internal/sandbox"},
-		"shell":          {"script", "api", "network", "capture", "conversation", "topo"},
-		"script":         {"experiment", "api", "network", "topo"},
-		"api":            {"network", "node", "capture", "conversation", "topo", "internal/sandbox"},
-		"network":        {"node", "link", "link/parquet", "link/wire", "link/netem", "control", "capture", "conversation", "dpdkhost", "dpdkhost/nic", "topo", "internal/"},
+		"shell":          {"script", "api", "network", "capture", "conversation", "dpdkhost", "topo"},
+		"script":         {"experiment", "api", "network", "dpdkhost", "topo"},
+		"api":            {"network", "node", "capture", "conversation", "dpdkhost", "topo", "internal/sandbox"},
+		"network":        {"node", "link", "link/parquet", "link/wire", "link/netem", "control", "capture", "conversation", "dpdkhost", "dpdkhost/nic", "dpdkhost/manager", "dpdkhost/port", "dpdkhost/server", "dpdkhost/eal", "dpdkhost/onvm", "topo", "internal/"},
 		"node":           bottom, // not link: network joins them
 		"link":           bottom, // not node
 		"link/wire":      {"link", "link/record", "link/wire/lane", "topo", "internal/"},
