@@ -59,7 +59,7 @@ func arrows() map[string][]string {
 		"dpdkhost/manager":     {"dpdkhost/shm", "dpdkhost/nf", "internal/vnet"},
 		"dpdkhost/port":        {"dpdkhost/shm", "dpdkhost/manager", "dpdkhost/memif", "link", "internal/"},
 		"dpdkhost/nic":         nil,
-		"dpdkhost/server":      {"dpdkhost", "dpdkhost/", "topo", "internal/"},
+		"dpdkhost/server":      {"control", "dpdkhost", "dpdkhost/", "topo", "internal/"},
 		"internal/sandbox":     {"dpdkhost/nic"}, // which it lends
 		// A port of the manager.
 		"dpdkhost/memif": {"dpdkhost/manager", "dpdkhost/shm"},

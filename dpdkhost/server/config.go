@@ -41,6 +41,17 @@ type Config struct {
 	Chains []topo.Chain `json:"chains,omitempty"`
 	// Rules are the flows to begin with, as in topo.DPDK.Flows.
 	Rules []string `json:"rules,omitempty"`
+	// OpenFlow, if not nil, lets controllers steer the flow director.
+	OpenFlow *OpenFlow `json:"openflow,omitempty"`
+}
+
+// OpenFlow says which controllers a manager has.
+type OpenFlow struct {
+	DPID uint64 `json:"dpid"`
+	// Protocols are versions as in topo.Switch; empty for all that the agent speaks.
+	Protocols []string `json:"protocols,omitempty"`
+	// Targets are sockets at which controllers, or relays to them, are: "unix:PATH".
+	Targets []string `json:"targets"`
 }
 
 // Port is a port with its number, from 1.
@@ -82,6 +93,11 @@ func (c *Config) Validate() error {
 	}
 	for _, f := range c.NFs {
 		if err := validateNF(f); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if c.OpenFlow != nil {
+		if _, err := c.OpenFlow.versions(); err != nil {
 			errs = append(errs, err)
 		}
 	}

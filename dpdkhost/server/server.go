@@ -91,6 +91,15 @@ func Run(ctx context.Context, c Config, log *slog.Logger, ready func()) (err err
 		return errors.Join(err, control.Close())
 	}
 	go web.Serve(control)
+	if c.OpenFlow != nil {
+		var agents sync.WaitGroup
+		agents.Go(func() {
+			if err := s.serveControllers(ctx); err != nil && ctx.Err() == nil {
+				log.Error("OpenFlow", "node", c.Node, "err", err)
+			}
+		})
+		defer agents.Wait()
+	}
 	ready()
 	<-ctx.Done()
 	return nil
