@@ -62,6 +62,7 @@ type lab struct {
 	wire   link.Shaper
 	hosts  [2]*ns.Net
 	files  map[string]string
+	tries  int // calls of reach
 }
 
 func addr(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)}) }
@@ -149,10 +150,15 @@ func (l *lab) set(tb testing.TB, options ...string) {
 // udp returns a socket of each host, connected to the other.
 func (l *lab) udp(tb testing.TB) (socks [2]*net.UDPConn) {
 	tb.Helper()
+	return l.sockets(tb, 5000)
+}
+
+func (l *lab) sockets(tb testing.TB, port int) (socks [2]*net.UDPConn) {
+	tb.Helper()
 	for i, n := range l.hosts {
 		must(tb, n.Do(func() (err error) {
-			local := &net.UDPAddr{IP: addr(i).AsSlice(), Port: 5000}
-			remote := &net.UDPAddr{IP: addr(1 - i).AsSlice(), Port: 5000}
+			local := &net.UDPAddr{IP: addr(i).AsSlice(), Port: port}
+			remote := &net.UDPAddr{IP: addr(1 - i).AsSlice(), Port: port}
 			socks[i], err = net.DialUDP("udp4", local, remote)
 			return err
 		}))
@@ -168,32 +174,26 @@ func oneWay(tb testing.TB, socks [2]*net.UDPConn) time.Duration {
 	start := time.Now()
 	_, err := socks[0].Write(b[:])
 	must(tb, err)
-	must(tb, socks[1].SetReadDeadline(start.Add(5*time.Second)))
+	must(tb, socks[1].SetReadDeadline(start.Add(30*time.Second)))
 	_, err = socks[1].Read(b[:])
 	must(tb, err)
 	return time.Since(start)
 }
 
 // reach waits until datagrams from host 0 arrive at host 1: a device that has just come up may
-// lose the first.
-func reach(tb testing.TB, socks [2]*net.UDPConn) {
+// lose the first. They are of sockets of their own: one that is slow is in no other's way.
+func (l *lab) reach(tb testing.TB) {
 	tb.Helper()
-	var b [64]byte
-	for end := time.Now().Add(10 * time.Second); ; {
-		_, err := socks[0].Write(b[:1])
+	l.tries++
+	socks := l.sockets(tb, 5000+l.tries)
+	for end := time.Now().Add(30 * time.Second); ; {
+		_, err := socks[0].Write([]byte{1})
 		must(tb, err)
 		must(tb, socks[1].SetReadDeadline(time.Now().Add(100*time.Millisecond)))
-		if _, err = socks[1].Read(b[:]); err == nil {
-			break
+		if _, err = socks[1].Read(make([]byte, 1)); err == nil {
+			return
 		} else if time.Now().After(end) {
 			tb.Fatal(err)
-		}
-	}
-	for { // those that were slower
-		must(tb, socks[1].SetReadDeadline(time.Now().Add(20*time.Millisecond)))
-		if _, err := socks[1].Read(b[:]); err != nil {
-			must(tb, socks[1].SetReadDeadline(time.Time{}))
-			return
 		}
 	}
 }

@@ -48,7 +48,7 @@ func TestDelay(t *testing.T) {
 		socks := l.udp(t)
 		for _, want := range []time.Duration{0, time.Millisecond, 20 * time.Millisecond} {
 			l.set(t, "delay="+want.String())
-			reach(t, socks)
+			l.reach(t)
 			var got []time.Duration
 			for range 11 {
 				got = append(got, oneWay(t, socks))
@@ -152,7 +152,7 @@ func TestUDPSegments(t *testing.T) {
 		for _, options := range [][]string{{"delay=1ms"}, {"bw=100"}, {"jitter=1ms", "delay=2ms", "overtake=true"}} {
 			l := newLab(t, tun, nil, options...)
 			socks := l.udp(t)
-			reach(t, socks)
+			l.reach(t)
 			raw, err := socks[0].SyscallConn()
 			must(t, err)
 			must(t, raw.Control(func(fd uintptr) {
@@ -171,7 +171,7 @@ func TestUDPSegments(t *testing.T) {
 			seen := map[byte]int{}
 			for range 11 {
 				var b [2000]byte
-				must(t, socks[1].SetReadDeadline(time.Now().Add(5*time.Second)))
+				must(t, socks[1].SetReadDeadline(time.Now().Add(30*time.Second)))
 				n, err := socks[1].Read(b[:])
 				must(t, err)
 				seen[b[0]] += n
@@ -189,16 +189,32 @@ func TestUDPSegments(t *testing.T) {
 	})
 }
 
-// send sends numbered datagrams.
-func send(t *testing.T, c *net.UDPConn, n, size int) {
+// taken returns how many frames of a host the wire has taken so far.
+func (l *lab) taken(t *testing.T, host int) uint64 {
+	t.Helper()
+	all, err := l.wire.Counters()
+	must(t, err)
+	c := all[host]
+	return c.Delivered + c.Queued + c.InFlight + c.Lost + c.Filtered + c.Overflow + c.AQMDrops + c.NoMemory + c.Down + c.Oversized - c.Duplicated
+}
+
+// send sends numbered datagrams from a host, not faster than the wire takes them: the device's
+// queue is not the test's matter.
+func (l *lab) send(t *testing.T, host int, c *net.UDPConn, n, size int) {
 	t.Helper()
 	b := make([]byte, size)
+	before := l.taken(t, host)
 	for i := range n {
 		b[0], b[1] = byte(i>>8), byte(i)
 		_, err := c.Write(b)
 		must(t, err)
-		if i%50 == 49 {
-			time.Sleep(time.Millisecond) // the device's queue is not the test's matter
+		if i%50 != 49 && i != n-1 {
+			continue
+		}
+		for end := time.Now().Add(30 * time.Second); l.taken(t, host) < before+uint64(i)+1; time.Sleep(100 * time.Microsecond) {
+			if time.Now().After(end) {
+				t.Fatalf("of %d frames %d are taken", i+1, l.taken(t, host)-before)
+			}
 		}
 	}
 }
@@ -246,8 +262,12 @@ func TestSeed(t *testing.T) {
 			var rec buffer
 			l := newLab(t, tun, &rec, "seed="+seed, "record=file", "loss=10", "duplicate=5", "delay=2ms", "jitter=1ms", "overtake=true", "corrupt=5")
 			socks := l.udp(t)
-			send(t, socks[0], 1000, 500)
-			time.Sleep(20 * time.Millisecond)
+			l.send(t, 0, socks[0], 1000, 500)
+			eventually(t, "frames stay on their way", func() bool {
+				c, err := l.wire.Counters()
+				must(t, err)
+				return c[0].Queued+c[0].InFlight == 0
+			})
 			must(t, l.wire.Close())
 			// Hosts may send frames of their own now and then (IPv6): numbers count.
 			for _, f := range rec.frames(t) {
@@ -275,7 +295,7 @@ func TestSetLive(t *testing.T) {
 	withBothEnds(t, func(t *testing.T, tun string) {
 		l := newLab(t, tun, nil, "delay=5ms")
 		socks := l.udp(t)
-		reach(t, socks)
+		l.reach(t)
 		const n = 2000
 		go func() {
 			for i := range 20 {
@@ -287,9 +307,11 @@ func TestSetLive(t *testing.T) {
 				time.Sleep(2 * time.Millisecond)
 			}
 		}()
+		window := make(chan struct{}, 100) // less than sockets and devices hold
 		go func() {
 			b := make([]byte, 500)
 			for i := range n {
+				window <- struct{}{}
 				b[0], b[1] = byte(i>>8), byte(i)
 				socks[0].Write(b)
 				if i%20 == 19 {
@@ -300,10 +322,11 @@ func TestSetLive(t *testing.T) {
 		var seen [n]int
 		for range n {
 			var b [1000]byte
-			must(t, socks[1].SetReadDeadline(time.Now().Add(5*time.Second)))
+			must(t, socks[1].SetReadDeadline(time.Now().Add(30*time.Second)))
 			if _, err := socks[1].Read(b[:]); err != nil {
 				break
 			}
+			<-window
 			seen[int(b[0])<<8|int(b[1])]++
 		}
 		for i, times := range seen {
@@ -343,7 +366,7 @@ func (l *lab) setUp(t *testing.T, host int, up bool) {
 // eventually waits until a condition holds.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal(what)
 		}
@@ -355,7 +378,7 @@ func TestCarrier(t *testing.T) {
 	needTAP(t)
 	l := newLab(t, tunDevice, nil)
 	carrier := func() bool { _, c := l.state(t, 0); return c }
-	time.Sleep(carrierInterval + carrierInterval/2)
+	time.Sleep(carrierInterval + carrierInterval/2) // time to lose it, which it must not
 	if !carrier() {
 		t.Fatal("no carrier at the beginning")
 	}
@@ -363,15 +386,16 @@ func TestCarrier(t *testing.T) {
 	eventually(t, "the carrier stays while the other end is down", func() bool { return !carrier() })
 	l.setUp(t, 1, true)
 	eventually(t, "the carrier does not come back", carrier)
-	oneWay(t, l.udp(t))
+	l.reach(t)
 }
 
 // What is sent to an end that is down is counted.
 func TestDown(t *testing.T) {
 	withBothEnds(t, func(t *testing.T, tun string) {
-		l := newLab(t, tun, nil, "delay=50ms")
+		l := newLab(t, tun, nil)
 		socks := l.udp(t)
-		reach(t, socks)
+		l.reach(t)
+		l.set(t, "delay=2s") // more than it takes to go down
 		for range 10 {
 			socks[0].Write([]byte("lost"))
 		}
@@ -389,7 +413,7 @@ func TestBrimful(t *testing.T) {
 	withBothEnds(t, func(t *testing.T, tun string) {
 		l := newLab(t, tun, nil)
 		socks := l.udp(t)
-		reach(t, socks)
+		l.reach(t)
 		w := l.wire.(*wire)
 		before, err := w.Counters()
 		must(t, err)
@@ -494,7 +518,7 @@ func TestErrors(t *testing.T) {
 			}
 			h.Close()
 		}
-		oneWay(t, l.udp(t)) // the wire that was there does what it did
+		l.reach(t) // the wire that was there does what it did
 	})
 }
 
@@ -502,14 +526,14 @@ func TestErrors(t *testing.T) {
 func TestTraceAndFilter(t *testing.T) {
 	l := newLab(t, tunDevice, nil, "drop_if=udp port 5000 and udp[8] = 7")
 	socks := l.udp(t)
-	reach(t, socks)
+	l.reach(t)
 	for _, first := range []byte{7, 8, 7, 9} {
 		_, err := socks[0].Write([]byte{first})
 		must(t, err)
 	}
 	var b [10]byte
 	for _, want := range []byte{8, 9} {
-		must(t, socks[1].SetReadDeadline(time.Now().Add(5*time.Second)))
+		must(t, socks[1].SetReadDeadline(time.Now().Add(30*time.Second)))
 		_, err := socks[1].Read(b[:])
 		must(t, err)
 		if b[0] != want {
@@ -537,14 +561,9 @@ func TestRecordStuck(t *testing.T) {
 	w := stuck(make(chan struct{}))
 	l := newLab(t, tunDevice, w, "record=file")
 	socks := l.udp(t)
-	reach(t, socks)
-	send(t, socks[1], recordRoom+10_000, 20)
+	l.reach(t)
+	l.send(t, 1, socks[1], recordRoom+10_000, 20)
 	l.set(t, "delay=1ms") // the shard answers
-	c, err := l.wire.Counters()
-	must(t, err)
-	if c[1].Delivered+c[1].NoMemory < recordRoom+10_000 {
-		t.Errorf("%+v", c[1])
-	}
 	if err := l.wire.Close(); err == nil || !strings.Contains(err.Error(), "nobody reads it") {
 		t.Error(err)
 	}
