@@ -70,7 +70,7 @@ func conversations(t *testing.T, r *run, file string, count int) {
 
 func TestCaptureControl(t *testing.T) {
 	need(t, "tshark", "ovs-testcontroller")
-	port := freePort(t, "127.0.0.1:0")
+	port := freePort(t, "127.0.0.1")
 	keys := makeKeys(t)
 	cmd := exec.Command("ovs-testcontroller", "--unixctl=none", "-O", "OpenFlow13", "--private-key="+keys+"/key.pem",
 		"--certificate="+keys+"/cert.pem", "--ca-cert="+keys+"/cert.pem", "pssl:"+port+":127.0.0.1")
@@ -110,7 +110,7 @@ func TestCaptureAsTcpdump(t *testing.T) {
 	for _, version := range []string{"OpenFlow10", "OpenFlow13", "OpenFlow15"} {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			port := freePort(t, "127.0.0.1:0")
+			port := freePort(t, "127.0.0.1")
 			controller := exec.Command("ovs-testcontroller", "--unixctl=none", "-O", version, "ptcp:"+port+":127.0.0.1")
 			raw := filepath.Join(t.TempDir(), "raw.pcap")
 			said, err := os.Create(filepath.Join(t.TempDir(), "said"))
