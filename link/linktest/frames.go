@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"weft/link"
 )
 
 // etherType is that for local experiments (IEEE 802), which no host answers.
@@ -208,10 +210,7 @@ func (k *sink) all(tb testing.TB) []frame {
 // quiet returns what has arrived once the link and the sink have nothing more.
 func (k *sink) quiet(tb testing.TB, l *Lab) []frame {
 	tb.Helper()
-	Eventually(tb, "the link is empty", func() bool {
-		c := l.Counters(tb)
-		return c[0].Queued+c[0].InFlight+c[1].Queued+c[1].InFlight == 0
-	})
+	Eventually(tb, "the link is empty", func() bool { return empty(l.Counters(tb)) })
 	last := -1
 	Eventually(tb, "nothing more arrives", func() bool {
 		time.Sleep(50 * time.Millisecond)
@@ -221,4 +220,9 @@ func (k *sink) quiet(tb testing.TB, l *Lab) []frame {
 		return same
 	})
 	return k.all(tb)
+}
+
+// empty reports whether no frame is on its way.
+func empty(c [2]link.Counters) bool {
+	return c[0].Queued+c[0].QueuedBytes+c[0].InFlight+c[1].Queued+c[1].QueuedBytes+c[1].InFlight == 0
 }
