@@ -101,8 +101,12 @@ func (s *sender) send(tb testing.TB, host, length int) {
 
 // A sink collects the frames that arrive at a host.
 type sink struct {
+	source int    // the host that sends them
+	before uint64 // frames that were delivered before
+
 	mu     sync.Mutex
 	frames []frame
+	seen   uint64 // frames of any kind
 	err    error
 	stop   chan struct{}
 	done   chan struct{}
@@ -116,8 +120,9 @@ func newReturnSink(tb testing.TB, l *Lab, host int) *sink { return newSinkFrom(t
 
 func newSinkFrom(tb testing.TB, l *Lab, host, source int) *sink {
 	tb.Helper()
-	k := &sink{stop: make(chan struct{}), done: make(chan struct{})}
+	k := &sink{source: source, stop: make(chan struct{}), done: make(chan struct{})}
 	fd := packetSocket(tb, l, host)
+	k.before = l.Counters(tb)[source].Delivered
 	go func() {
 		defer close(k.done)
 		defer unix.Close(fd)
@@ -138,13 +143,20 @@ func newSinkFrom(tb testing.TB, l *Lab, host, source int) *sink {
 				k.mu.Unlock()
 				return
 			}
-			if ll, ok := from.(*unix.SockaddrLinklayer); ok && ll.Pkttype == unix.PACKET_OUTGOING || n < minLength {
+			if ll, ok := from.(*unix.SockaddrLinklayer); ok && ll.Pkttype == unix.PACKET_OUTGOING {
+				continue
+			}
+			if n < minLength {
+				k.mu.Lock()
+				k.seen++
+				k.mu.Unlock()
 				continue
 			}
 			f := parse(b[:n], source)
 			f.time = arrival(oob[:oobn])
 			f.at += time.Duration(f.time.UnixNano())
 			k.mu.Lock()
+			k.seen++
 			k.frames = append(k.frames, f)
 			k.mu.Unlock()
 		}
@@ -210,7 +222,12 @@ func (k *sink) all(tb testing.TB) []frame {
 // quiet returns what has arrived once the link and the sink have nothing more.
 func (k *sink) quiet(tb testing.TB, l *Lab) []frame {
 	tb.Helper()
-	Eventually(tb, "the link is empty", func() bool { return empty(l.Counters(tb)) })
+	Eventually(tb, "the link is empty, and the sink has what it delivered", func() bool {
+		c := l.Counters(tb)
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		return empty(c) && (k.err != nil || k.seen >= c[k.source].Delivered-k.before)
+	})
 	last := -1
 	Eventually(tb, "nothing more arrives", func() bool {
 		time.Sleep(50 * time.Millisecond)
