@@ -188,8 +188,12 @@ func (b *bench) pps(ctx context.Context) error {
 			}
 		}
 	}
-	w := median(wires)
-	b.row("64-byte frames a second", fmt.Sprintf("%.0f with %.2f cores; veth %.0f", w, median(cores), median(veths)), "≥ 500000 on one core", w >= 500_000)
+	each := make([]float64, len(wires)) // frames for each second of a core
+	for i := range each {
+		each[i] = wires[i] / cores[i]
+	}
+	core := median(each)
+	b.row("64-byte frames a second of a core", fmt.Sprintf("%.0f (%.0f with %.2f cores; veth %.0f)", core, median(wires), median(cores), median(veths)), "≥ 500000", core >= 500_000)
 	return nil
 }
 

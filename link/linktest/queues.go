@@ -25,7 +25,7 @@ func rate(t *testing.T, add Adder) {
 		if len(got) != n {
 			t.Fatalf("%d of %d frames arrived", len(got), n)
 		}
-		took := got[n-1].time.Sub(got[0].time)
+		took := got[n-1].time.Sub(got[0].time) + got[0].at // since the first was sent: it may be late
 		t.Logf("%d frames in %v; %v at the rate", n, took, want)
 		if took < want*98/100-time.Millisecond {
 			t.Errorf("%d frames of %d bytes in %v; want %v", n, length, took, want)
@@ -103,9 +103,13 @@ func unpushed(t *testing.T, add Adder) {
 		}
 		return nil
 	}))
-	if c := l.Counters(t)[0]; refused > n/10 || c.Delivered+c.Queued+c.InFlight < n*9/10 {
-		t.Errorf("the sender was refused %d of %d frames; counters %+v", refused, n, c)
+	if refused > n/10 {
+		t.Errorf("the sender was refused %d of %d frames", refused, n)
 	}
+	Eventually(t, "the link has what was sent", func() bool {
+		c := l.Counters(t)[0]
+		return c.Delivered+c.Queued+c.InFlight >= n*9/10
+	})
 }
 
 func control(c *net.UDPConn, f func(fd int) error) error {

@@ -25,6 +25,8 @@ type end struct {
 	mu sync.Mutex
 	fd int
 
+	place int32 // in the shard's batch, 0 if not there
+
 	noCarrier atomic.Bool // the device has none
 	wasUp     bool        // carry has seen it up
 

@@ -24,7 +24,7 @@ func must(tb testing.TB, err error) {
 }
 
 // newEngine starts an engine whose ends come from tun. It ends with the test.
-func newEngine(t *testing.T, tun string) *Engine {
+func newEngine(t testing.TB, tun string) *Engine {
 	t.Helper()
 	e, err := NewEngine(slog.New(slog.DiscardHandler))
 	must(t, err)
@@ -42,7 +42,7 @@ type lab struct {
 }
 
 // newLab makes a lab whose ends come from tun, with a record.
-func newLab(t *testing.T, tun string, record io.Writer, options ...string) *lab {
+func newLab(t testing.TB, tun string, record io.Writer, options ...string) *lab {
 	t.Helper()
 	l := &lab{engine: newEngine(t, tun)}
 	l.Lab = linktest.NewLab(t, func(c link.Config) (link.Shaper, error) {
@@ -64,7 +64,7 @@ func withBothEnds(t *testing.T, test func(t *testing.T, tun string)) {
 
 const noTUN = "/nonexistent"
 
-func needTAP(t *testing.T) {
+func needTAP(t testing.TB) {
 	t.Helper()
 	fd, err := unix.Open(tunDevice, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {

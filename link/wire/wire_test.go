@@ -160,6 +160,83 @@ func TestBrimful(t *testing.T) {
 	})
 }
 
+// Frames that have waited are read and written several at once, as they were sent and in their
+// order, where the kernel can do that, and one by one where not.
+func TestBatches(t *testing.T) {
+	withBothEnds(t, func(t *testing.T, tun string) {
+		for _, options := range [][]string{{}, {"delay=1ms"}, {"delay=1ms", "record=file"}, {"bw=10000", "queue=10000"}} {
+			for _, single := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s,single=%v", strings.Join(options, ","), single), func(t *testing.T) {
+					testBatch(t, tun, single, append(options, "mtu=9000"))
+				})
+			}
+		}
+	})
+}
+
+func testBatch(t *testing.T, tun string, single bool, options []string) {
+	var rec buffer
+	var to io.Writer // of a plain wire nobody asks for the frames' fates
+	if slices.Contains(options, "record=file") {
+		to = &rec
+	}
+	l := newLab(t, tun, to, options...)
+	socks := l.UDP(t)
+	reach(t, socks)
+	w := l.Link.(*wire)
+	before := l.Counters(t)[0].Delivered
+	hold, held := make(chan struct{}), make(chan struct{})
+	go w.shard.do(func() {
+		w.shard.tried = single
+		close(held)
+		<-hold
+	})
+	<-held
+	const n = 700
+	datagram := func(i int) []byte {
+		size := 20 + i%50
+		if i%97 == 0 {
+			size = 8000
+		}
+		return bytes.Repeat([]byte{byte(i), byte(i >> 8)}, size)[:size]
+	}
+	for i := range n {
+		_, err := socks[0].Write(datagram(i))
+		must(t, err)
+	}
+	close(hold)
+	for i := range n {
+		b := make([]byte, 9000)
+		must(t, socks[1].SetReadDeadline(time.Now().Add(10*time.Second)))
+		k, err := socks[1].Read(b)
+		must(t, err)
+		if !bytes.Equal(b[:k], datagram(i)) {
+			t.Fatalf("datagram %d is not as it was sent", i)
+		}
+	}
+	linktest.Eventually(t, "all are counted", func() bool { return l.Counters(t)[0].Delivered == before+n })
+	w.shard.do(func() {
+		if b := w.shard.batch; single != (b == nil) || b != nil && !b.works {
+			if _, err := newBatch(); err == nil {
+				t.Errorf("batches: %+v", b)
+			} else {
+				t.Log(err)
+			}
+		}
+	})
+	must(t, l.Link.Close())
+	if to == nil {
+		return
+	}
+	last := time.Duration(0)
+	for _, f := range rec.frames(t) {
+		if f.Fate != record.Delivered || f.Departure < last || f.Departure < f.Arrival+time.Millisecond {
+			t.Errorf("%+v after %v", f, last)
+		}
+		last = f.Departure
+	}
+}
+
 // A wire's devices have what they were asked to have, and go with it.
 func TestDevices(t *testing.T) {
 	withBothEnds(t, func(t *testing.T, tun string) {
