@@ -182,7 +182,7 @@ func testBatch(t *testing.T, tun string, single bool, options []string) {
 	}
 	l := newLab(t, tun, to, options...)
 	socks := l.UDP(t)
-	reach(t, socks)
+	l.reach(t)
 	w := l.Link.(*wire)
 	before := l.Counters(t)[0].Delivered
 	hold, held := make(chan struct{}), make(chan struct{})
@@ -207,14 +207,14 @@ func testBatch(t *testing.T, tun string, single bool, options []string) {
 	close(hold)
 	for i := range n {
 		b := make([]byte, 9000)
-		must(t, socks[1].SetReadDeadline(time.Now().Add(10*time.Second)))
+		must(t, socks[1].SetReadDeadline(time.Now().Add(30*time.Second)))
 		k, err := socks[1].Read(b)
 		must(t, err)
 		if !bytes.Equal(b[:k], datagram(i)) {
 			t.Fatalf("datagram %d is not as it was sent", i)
 		}
 	}
-	linktest.Eventually(t, "all are counted", func() bool { return l.Counters(t)[0].Delivered == before+n })
+	linktest.Eventually(t, "all are counted", func() bool { return l.Counters(t)[0].Delivered >= before+n })
 	w.shard.do(func() {
 		if b := w.shard.batch; single != (b == nil) || b != nil && !b.works {
 			if _, err := newBatch(); err == nil {
