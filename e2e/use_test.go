@@ -39,6 +39,7 @@ func TestChanges(t *testing.T) {
 		r.eventually("pingall", "2 of 2 received")
 		r.ask("switch s1 stop")
 		has(t, r.ask("pingall"), "0 of 2 received")
+		has(t, r.ask("links"), "down: s1-eth1", "down: s1-eth2") // as s2 and h1 notice
 		r.ask("switch s1 start")
 		r.eventually("pingall", "2 of 2 received")
 		r.ask("add switch s3")

@@ -452,6 +452,9 @@ func (n *Network) setLinkUp(ctx context.Context, l topo.PlannedLink, up bool) er
 			errs = append(errs, n.setPatch(ctx, e, upOrDown(up)))
 			continue
 		}
+		if up && n.isOff(e.Node) {
+			continue // it comes up with its switch
+		}
 		errs = append(errs, n.onDevice(e, func(h *netlink.Handle, dev netlink.Link) error {
 			if !up {
 				return h.LinkSetDown(dev)

@@ -28,7 +28,7 @@ type end struct {
 	place int32 // in the shard's batch, 0 if not there
 
 	noCarrier atomic.Bool // the device has none
-	wasUp     bool        // carry has seen it up
+	wasUp     atomic.Bool // the device has been up
 
 	lost   uint64       // frames that the socket has dropped
 	remove func() error // makes the device go with fd; may be nil

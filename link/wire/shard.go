@@ -481,8 +481,11 @@ func (s *shard) wake(events int) bool {
 				w.ready = true
 				s.ready = append(s.ready, w)
 			}
-			if s.events[i].Events&unix.EPOLLOUT != 0 && w.out.noCarrier.Load() {
-				go w.out.setCarrier(true) // in has come up; the kernel's lock may take a while
+			if s.events[i].Events&unix.EPOLLOUT != 0 { // in has come up
+				w.in.wasUp.Store(true)
+				if w.out.noCarrier.Load() {
+					go w.out.setCarrier(true) // the kernel's lock may take a while
+				}
 			}
 		}
 	}

@@ -127,6 +127,12 @@ func TestCarrier(t *testing.T) {
 	must(t, l.SetUp(1, true))
 	linktest.Eventually(t, "the carrier comes back", carrier)
 	l.reach(t)
+
+	// One that goes down as soon as it was up is noticed, too.
+	l = newLab(t, tunDevice, nil)
+	l.reach(t)
+	l.setUp(t, 1, false)
+	eventually(t, "the carrier stays while an end is down that was up for a moment", func() bool { return !carrier() })
 }
 
 // Frames that the engine has no time for are counted.
