@@ -219,6 +219,7 @@ func TestCaptureMistakes(t *testing.T) {
 		{2, "what to capture on", nil},
 		{1, `there is no interface, node, link or control channel "h9"`, []string{"h9", "-w", "x"}},
 		{1, "is a patch inside Open vSwitch", []string{"s1-s2", "-w", "x"}},
+		{1, "s1→s2: name the link, and one way of it with -Q: s1-s2 -Q out", []string{"s1→s2", "-w", "x"}},
 		{1, "there is no control channel between s1 and c9", []string{"s1:c9", "-w", "x"}},
 		{1, "no such file or directory", []string{"control", "-w", "none/x"}},
 		{2, "files: says how many", []string{"control", "-w", "x", "-b", "files:2"}},

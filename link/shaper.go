@@ -2,9 +2,11 @@ package link
 
 import (
 	"io"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
+	"weft/internal/timing"
 	"weft/topo"
 )
 
@@ -39,6 +41,10 @@ type Shaper interface {
 	Close() error
 }
 
+// LateAfter is how much later than it was due a frame leaves that counts as late: a delay of
+// milliseconds is not what was asked for then.
+const LateAfter = timing.LateAfter
+
 // Counters count the frames that went one way. A frame of several segments (TSO) counts as
 // the frames that it becomes on a wire.
 type Counters struct {
@@ -56,6 +62,11 @@ type Counters struct {
 	NoMemory  uint64 `json:"noMemory,omitempty"`  // more in flight than there is room for
 	Down      uint64 `json:"down,omitempty"`      // the other end was down or did not take it
 	Oversized uint64 `json:"oversized,omitempty"` // larger than the MTU
+
+	// Late frames left more than LateAfter after they were due, at worst by LateMax, as far as that
+	// is known: where this process carries frames.
+	Late    uint64        `json:"late,omitempty"`
+	LateMax time.Duration `json:"lateMax,omitempty"`
 
 	Marked     uint64 `json:"marked,omitempty"` // ECN
 	Duplicated uint64 `json:"duplicated,omitempty"`

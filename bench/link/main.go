@@ -79,7 +79,7 @@ func run(ctx context.Context, args []string) error {
 			return fmt.Errorf("nothing is called %q", name)
 		}
 	}
-	fmt.Printf("%-34s %-34s %-22s %s\n", "what", "measured", "aim", "")
+	b.line("what", "measured", "aim", "")
 	for _, a := range all {
 		if len(chosen) > 0 && !slices.Contains(chosen, a.name) {
 			continue
@@ -101,7 +101,11 @@ func (b *bench) row(what, measured, aim string, met bool) {
 		verdict = "MISSED"
 		b.missed++
 	}
-	fmt.Printf("%-34s %-34s %-22s %s\n", what, measured, aim, verdict)
+	b.line(what, measured, aim, verdict)
+}
+
+func (b *bench) line(what, measured, aim, verdict string) {
+	fmt.Printf("%-34s %-44s %-18s %s\n", what, measured, aim, verdict)
 }
 
 func median(list []float64) float64 {

@@ -36,6 +36,7 @@ const (
 
 // A sender sends numbered frames from a host to the other.
 type sender struct {
+	lab  *Lab
 	fd   int
 	next int
 }
@@ -70,7 +71,7 @@ func packetSocket(tb testing.TB, l *Lab, host int) int {
 
 func newSender(tb testing.TB, l *Lab, host int) *sender {
 	tb.Helper()
-	s := &sender{fd: packetSocket(tb, l, host)}
+	s := &sender{lab: l, fd: packetSocket(tb, l, host)}
 	tb.Cleanup(func() { unix.Close(s.fd) })
 	return s
 }
@@ -97,6 +98,7 @@ func (s *sender) send(tb testing.TB, host, length int) {
 	_, err := unix.Write(s.fd, b)
 	must(tb, err)
 	s.next++
+	s.lab.sent[host]++
 }
 
 // A sink collects the frames that arrive at a host.
@@ -222,11 +224,11 @@ func (k *sink) all(tb testing.TB) []frame {
 // quiet returns what has arrived once the link and the sink have nothing more.
 func (k *sink) quiet(tb testing.TB, l *Lab) []frame {
 	tb.Helper()
-	Eventually(tb, "the link is empty, and the sink has what it delivered", func() bool {
+	Eventually(tb, "the link has taken what was sent and is empty, and the sink has what it delivered", func() bool {
 		c := l.Counters(tb)
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		return empty(c) && (k.err != nil || k.seen >= c[k.source].Delivered-k.before)
+		return taken(c[0]) >= l.sent[0] && taken(c[1]) >= l.sent[1] && empty(c) && (k.err != nil || k.seen >= c[k.source].Delivered-k.before)
 	})
 	last := -1
 	Eventually(tb, "nothing more arrives", func() bool {

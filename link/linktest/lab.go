@@ -60,6 +60,8 @@ type Lab struct {
 	Link   link.Shaper
 	Hosts  [2]*ns.Net
 	Config link.Config
+
+	sent [2]uint64 // frames by each host, of which tests know
 }
 
 // Addr is the address of host 0 or 1.
@@ -208,17 +210,18 @@ const inHand = 400
 // late.
 func (l *Lab) Pace(tb testing.TB, host int) (sent func()) {
 	tb.Helper()
-	taken := func() int {
-		c := l.Counters(tb)[host]
-		return int(c.Delivered + c.Queued + c.InFlight + c.Lost + c.Filtered + c.Overflow + c.AQMDrops + c.NoMemory + c.Down - c.Duplicated)
-	}
-	n, before := 0, taken()
+	n, before := uint64(0), taken(l.Counters(tb)[host])
 	return func() {
 		tb.Helper()
 		if n++; n%(inHand/2) == 0 {
-			Eventually(tb, "the link takes the frames that were sent", func() bool { return n-(taken()-before) < inHand/2 })
+			Eventually(tb, "the link takes the frames that were sent", func() bool { return taken(l.Counters(tb)[host])-before+inHand/2 > n })
 		}
 	}
+}
+
+// taken returns how many frames a link has taken.
+func taken(c link.Counters) uint64 {
+	return c.Delivered + c.Queued + c.InFlight + c.Lost + c.Filtered + c.Overflow + c.AQMDrops + c.NoMemory + c.Down + c.Oversized - c.Duplicated
 }
 
 // Eventually waits until f says true, for 30 seconds at most.

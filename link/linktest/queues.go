@@ -72,6 +72,7 @@ func queue(t *testing.T, add Adder) {
 		for range n {
 			from.send(t, 0, length)
 		}
+		Eventually(t, "the link takes the burst", func() bool { return taken(l.Counters(t)[0]) >= l.sent[0] })
 		// What has left meanwhile made room.
 		left := int(time.Since(start) / (8 * time.Millisecond))
 		got := len(to.quiet(t, l))
@@ -156,7 +157,7 @@ func tcp(t *testing.T, add Adder) {
 
 // flood sends UDP at about twice the rate of 5 Mbit/s, and every 20 ms a frame of another flow. It
 // returns how many of those it sent.
-func flood(t *testing.T, socks, sparse [2]*net.UDPConn) (large, small int) {
+func flood(t *testing.T, l *Lab, socks, sparse [2]*net.UDPConn) (large, small int) {
 	t.Helper()
 	start := time.Now()
 	for i := range 600 {
@@ -164,10 +165,12 @@ func flood(t *testing.T, socks, sparse [2]*net.UDPConn) (large, small int) {
 		_, err := socks[0].Write(make([]byte, 972))
 		must(t, err)
 		large++
+		l.sent[0]++
 		if i%25 == 0 {
 			_, err := sparse[0].Write(make([]byte, 20))
 			must(t, err)
 			small++
+			l.sent[0]++
 		}
 	}
 	return large, small
@@ -176,13 +179,13 @@ func flood(t *testing.T, socks, sparse [2]*net.UDPConn) (large, small int) {
 // aqm drops before the queue is full.
 func aqm(t *testing.T, add Adder) {
 	for _, options := range [][]string{
-		{"aqm=red", "queue=200kB", "red_min=20kB", "red_max=60kB", "red_probability=20"},
+		{"aqm=red", "queue=2MB", "red_min=20kB", "red_max=60kB", "red_probability=20"},
 		{"aqm=codel", "queue=2000"},
 		{"aqm=fq_codel", "queue=2000"},
 	} {
 		l := NewLab(t, add)
 		l.try(t, append(options, "bw=5")...)
-		large, small := flood(t, l.UDP(t), l.UDPOn(t, 5001))
+		large, small := flood(t, l, l.UDP(t), l.UDPOn(t, 5001))
 		newSink(t, l, 1).quiet(t, l)
 		c := l.Counters(t)[0]
 		t.Logf("%v: %+v", options, c)
@@ -200,7 +203,7 @@ func fair(t *testing.T, add Adder) {
 	l := NewLab(t, add)
 	l.try(t, "bw=5", "aqm=fq_codel", "queue=50")
 	socks, sparse := l.UDP(t), l.UDPOn(t, 5001)
-	large, small := flood(t, socks, sparse)
+	large, small := flood(t, l, socks, sparse)
 	newSink(t, l, 1).quiet(t, l)
 	got := pending(t, sparse[1])
 	if got != small {
@@ -243,7 +246,7 @@ func ecn(t *testing.T, add Adder) {
 		for _, s := range []*net.UDPConn{socks[1], sparse[1]} {
 			must(t, control(s, func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVTOS, 1) }))
 		}
-		flood(t, socks, sparse)
+		flood(t, l, socks, sparse)
 		newSink(t, l, 1).quiet(t, l)
 		marked := marks(t, socks[1]) + marks(t, sparse[1])
 		c := l.Counters(t)[0]

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"golang.org/x/net/bpf"
 
@@ -372,7 +373,7 @@ func (l *Lane) Depart(now int64) (r Run, ok bool) {
 			return r, ok
 		}
 		if !ok {
-			r = Run{buf: p.buf, first: int(p.first), marked: p.marked}
+			r = Run{buf: p.buf, first: int(p.first), marked: p.marked, due: p.due}
 			ok = true
 		}
 		var e entry
@@ -411,6 +412,10 @@ func (l *Lane) next() entry {
 
 // Done says what has become of a run, at now.
 func (l *Lane) Done(r *Run, fate record.Fate, now int64) {
+	if late := time.Duration(now - r.due); late > link.LateAfter && now != Never {
+		l.c.Late += uint64(r.count)
+		l.c.LateMax = max(l.c.LateMax, late)
+	}
 	if l.record == nil {
 		l.tally(fate, r.count, r.bytes)
 	} else {

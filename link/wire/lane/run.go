@@ -9,6 +9,7 @@ type Run struct {
 	marked       bool
 	bytes        int
 	entries      int
+	due          int64 // of the first
 }
 
 // Frames returns the number of frames.
