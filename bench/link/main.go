@@ -5,9 +5,16 @@
 //
 //	go run ./bench/link accuracy [netem,wire [PART OF A ROW]]
 //
-// The second form compares drivers, where the kernel has netem, in a network namespace of its own.
+// The second form compares drivers with theory and with each other. netem needs a kernel that has it;
+// there is one in a virtual machine, where time goes with the machine's instructions:
+//
+//	go build -o bin/bench-link ./bench/link
+//	go tool vm -steady -- bin/bench-link accuracy netem "10 Mbit/s, 40 ms"
+//	bin/bench-link accuracy wire "10 Mbit/s, 40 ms"
+//
 // It exits with 1 if an aim was missed. Loads run in processes of their own; the wires' engine is
-// in this one.
+// in this one. A rate that hosts do not keep busy, as on a machine that does other things, is not
+// judged.
 package main
 
 import (
