@@ -35,6 +35,10 @@ type Shaper interface {
 	// Set changes what happens to the frames that go one way from now on; those already in
 	// flight are delivered as they were going to be.
 	Set(way int, i topo.Impairment) error
+	// SetMTU changes the MTU of the link's ends, bytes. Frames in flight that are larger may be
+	// lost. What depends on the MTU besides, as the size of a queue of which nothing was said,
+	// follows when a way is Set.
+	SetMTU(mtu int) error
 	// Counters says what happened to frames since the link was made.
 	Counters() ([2]Counters, error)
 	// Close removes the link and its devices.

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"weft/link"
 )
 
 func rate(t *testing.T, add Adder) {
@@ -312,5 +314,33 @@ func change(t *testing.T, add Adder) {
 	}
 	if n := len(to.quiet(t, l)); n != from.next {
 		t.Errorf("%d of %d frames arrived; %+v", n, from.next, l.Counters(t)[0])
+	}
+}
+
+// mtu changes, and frames that are on their way and not larger arrive all the same.
+func mtu(t *testing.T, add Adder) {
+	l := NewLab(t, add, "delay=300ms", "bw=50")
+	for way := range 2 {
+		from, to := newSender(t, l, way), newSink(t, l, 1-way)
+		for i, mtu := range []int{1000, 1400, 9000, 1300} {
+			if i == 3 {
+				to.quiet(t, l)
+			}
+			must(t, l.Link.SetMTU(mtu))
+			l.try(t, "delay=300ms", "bw=50")
+			for i, n := range l.Hosts {
+				must(t, n.Do(func() error {
+					d, err := net.InterfaceByName(Device(i))
+					if err == nil && d.MTU != mtu {
+						t.Errorf("%s has an MTU of %d; want %d", d.Name, d.MTU, mtu)
+					}
+					return err
+				}))
+			}
+			from.send(t, way, mtu+link.EthernetLen)
+		}
+		if got := to.quiet(t, l); len(got) != 4 {
+			t.Errorf("way %d: %d of 4 frames arrived; %+v", way, len(got), l.Counters(t)[way])
+		}
 	}
 }

@@ -37,6 +37,7 @@ func Run(t *testing.T, add func(*testing.T) Adder) {
 		{"fair", fair},
 		{"ecn", ecn},
 		{"change", change},
+		{"mtu", mtu},
 		{"down", down},
 		{"return", comeBack},
 	} {

@@ -20,6 +20,7 @@ type pair struct{}
 
 func (pair) Set(int, topo.Impairment) error          { return errors.ErrUnsupported }
 func (pair) Counters() (c [2]link.Counters, _ error) { return c, nil }
+func (pair) SetMTU(int) error                        { return errors.ErrUnsupported }
 func (pair) Close() error                            { return nil }
 
 // newVethLab is two hosts with a veth pair between them.
