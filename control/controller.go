@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -410,11 +411,16 @@ func (c *Controller) setPort(d *datapath, port uint32, exists, up bool) {
 
 // forget forgets the hosts at some locations, and the flows to them.
 func (c *Controller) forget(where func(location) bool) {
+	var gone []MAC
 	for mac, at := range c.hosts {
 		if where(at) {
-			delete(c.hosts, mac)
-			c.deleteFlows(Match{Dst: mac})
+			gone = append(gone, mac)
 		}
+	}
+	slices.SortFunc(gone, func(a, b MAC) int { return bytes.Compare(a[:], b[:]) }) // the same in each run
+	for _, mac := range gone {
+		delete(c.hosts, mac)
+		c.deleteFlows(Match{Dst: mac})
 	}
 }
 

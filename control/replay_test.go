@@ -257,9 +257,9 @@ func TestReplay(t *testing.T) {
 // Timed, everything comes by itself, as it was, and not before its time.
 func TestReplayTimed(t *testing.T) {
 	rec, _ := record(t, conversation(OpenFlow13))
+	start := time.Now() // before it begins to count
 	_, conn, r := play(t, rec, true, OpenFlow13)
 	features := find(r, TypeFeaturesRequest)
-	start := time.Now()
 	conn.Write((&fakeSwitch{version: OpenFlow13, dpid: 1}).features(features.XID()))
 	var got []uint32
 	for len(got) < 8 {

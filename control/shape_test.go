@@ -119,16 +119,20 @@ func TestShapeBounded(t *testing.T) {
 	g, sw, _ := shapedRig(t)
 	g.relay.SetShape(ToController, Shape{Delay: maxDelay})
 	chunk := numbered(100, 1000)
-	sent := 0
-	sw.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
-	var err error
-	for err == nil && sent < 10*maxLine {
-		var n int
-		n, err = sw.Write(chunk)
-		sent += n
+	taken := make(chan error, 1)
+	go func() {
+		var err error
+		for sent := 0; err == nil && sent < 10*maxLine; sent += len(chunk) {
+			_, err = sw.Write(chunk)
+		}
+		taken <- err
+	}()
+	for g.relay.Traffic(ToController).Held < maxLine && len(taken) == 0 {
+		time.Sleep(time.Millisecond)
 	}
-	if err == nil {
-		t.Errorf("%d bytes were taken", sent)
+	sw.SetWriteDeadline(time.Now().Add(200 * time.Millisecond)) // enough to go on, if it could
+	if err := await(t, taken, "the sender"); err == nil {
+		t.Errorf("%d bytes were taken", 10*maxLine)
 	}
 	if held := g.relay.Traffic(ToController).Held; held < maxLine || held > maxLine+MaxMessage {
 		t.Errorf("%d bytes are held", held)

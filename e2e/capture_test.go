@@ -70,7 +70,7 @@ func conversations(t *testing.T, r *run, file string, count int) {
 
 func TestCaptureControl(t *testing.T) {
 	need(t, "tshark", "ovs-testcontroller")
-	port := freePort(t, "127.0.0.1:0")
+	port := freePort(t, "127.0.0.1")
 	keys := makeKeys(t)
 	cmd := exec.Command("ovs-testcontroller", "--unixctl=none", "-O", "OpenFlow13", "--private-key="+keys+"/key.pem",
 		"--certificate="+keys+"/cert.pem", "--ca-cert="+keys+"/cert.pem", "pssl:"+port+":127.0.0.1")
@@ -110,7 +110,7 @@ func TestCaptureAsTcpdump(t *testing.T) {
 	for _, version := range []string{"OpenFlow10", "OpenFlow13", "OpenFlow15"} {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			port := freePort(t, "127.0.0.1:0")
+			port := freePort(t, "127.0.0.1")
 			controller := exec.Command("ovs-testcontroller", "--unixctl=none", "-O", version, "ptcp:"+port+":127.0.0.1")
 			raw := filepath.Join(t.TempDir(), "raw.pcap")
 			said, err := os.Create(filepath.Join(t.TempDir(), "said"))
@@ -219,6 +219,7 @@ func TestCaptureMistakes(t *testing.T) {
 		{2, "what to capture on", nil},
 		{1, `there is no interface, node, link or control channel "h9"`, []string{"h9", "-w", "x"}},
 		{1, "is a patch inside Open vSwitch", []string{"s1-s2", "-w", "x"}},
+		{1, "s1→s2: name the link, and one way of it with -Q: s1-s2 -Q out", []string{"s1→s2", "-w", "x"}},
 		{1, "there is no control channel between s1 and c9", []string{"s1:c9", "-w", "x"}},
 		{1, "no such file or directory", []string{"control", "-w", "none/x"}},
 		{2, "files: says how many", []string{"control", "-w", "x", "-b", "files:2"}},

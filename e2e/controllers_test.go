@@ -82,7 +82,7 @@ func TestRemoteControllers(t *testing.T) {
 			cmd.Wait()
 		})
 	}
-	port4, port6, portTLS := freePort(t, "127.0.0.1:0"), freePort(t, "[::1]:0"), freePort(t, "127.0.0.1:0")
+	port4, port6, portTLS := freePort(t, "127.0.0.1"), freePort(t, "::1"), freePort(t, "127.0.0.1")
 	run(t, "ptcp:"+port4+":127.0.0.1")
 	run(t, "ptcp:"+port6+":[::1]")
 	keys := makeKeys(t)
@@ -111,7 +111,7 @@ func TestRemoteControllers(t *testing.T) {
 	})
 	t.Run("comes back", func(t *testing.T) {
 		t.Parallel()
-		address := "127.0.0.1:" + freePort(t, "127.0.0.1:0")
+		address := "127.0.0.1:" + freePort(t, "127.0.0.1")
 		port := address[strings.LastIndex(address, ":")+1:]
 		r := start(t, launch{user: ordinary(), prompt: true, args: []string{"--topo", "single,2", "--controller", "remote," + address}})
 		r.ready()
@@ -189,18 +189,27 @@ func lastLine(text string) string {
 	return lines[len(lines)-1]
 }
 
-// freePort returns a port that nobody listens at.
+// freePort returns a port of an address at which nobody listens, and which the kernel gives to
+// nobody who asks for any.
 func freePort(t *testing.T, address string) string {
-	l, err := net.Listen("tcp", address)
+	t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 	if err != nil {
 		t.Skip("no " + address + ": " + err.Error())
 	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
+	l.Close()
+	for {
+		shared.mu.Lock()
+		shared.ports++
+		port := fmt.Sprint(20000 + shared.ports)
+		shared.mu.Unlock()
+		if l, err := net.Listen("tcp", net.JoinHostPort(address, port)); err == nil {
+			l.Close()
+			return port
+		} else if shared.ports > 1000 {
+			t.Fatal(err)
+		}
 	}
-	return port
 }
 
 // makeKeys writes a certificate for 127.0.0.1, which signs itself, and its key into a

@@ -100,8 +100,13 @@ func TestLivesOn(t *testing.T) {
 		has(t, r.also(0, "graph", "--format", "mermaid"), "graph TD", "---")
 		has(t, r.also(0, "logs", "ovs-vswitchd"), "bridge s1: added interface")
 		r.link(0, "down", "s1-s2")
-		has(t, r.also(0, "events", "--since", "all", "--no-follow"), `"kind":"network.ready"`, `"kind":"controller.connected"`,
-			`"kind":"process.started","node":"h1"`, `"kind":"port.down","node":"s1","interface":"s1-eth2"`, `"kind":"link.changed","link":"s2-s1"`)
+		portDown := `"kind":"port.down","node":"s1","interface":"s1-eth2"`
+		var events string
+		until(mostReady, func() bool { // which the switch tells in its own time
+			events = r.also(0, "events", "--since", "all", "--no-follow")
+			return strings.Contains(events, portDown)
+		})
+		has(t, events, portDown, `"kind":"network.ready"`, `"kind":"controller.connected"`, `"kind":"process.started","node":"h1"`, `"kind":"link.changed","link":"s2-s1"`)
 		if found, ok := r.find("weft-keeper"); !ok {
 			t.Error("no keeper")
 		} else if sid, _ := syscallSession(found.pid); sid != found.pid {
@@ -196,7 +201,7 @@ func TestExecTerminal(t *testing.T) {
 	s.types("echo on $(hostname) at $(tty | cut -c1-9) $-\n")
 	s.sees("on h1 at /dev/pts/ ")
 	s.types("sleep 1000\n")
-	time.Sleep(300 * time.Millisecond)
+	s.running("sleep 1000")
 	s.types("\x03")
 	s.types("echo interrupted $?\n")
 	s.sees("interrupted 130")
@@ -306,7 +311,7 @@ func TestApply(t *testing.T) {
 			t.Errorf("the same once more: %s", out)
 		}
 		has(t, r.also(0, "exec", "h1", "--", "ping", "-c1", "-W5", "10.0.0.2"), "1 received")
-		flood := r.exec(nil, "h1", "--", "ping", "-q", "-i", "0.002", "-c", "1500", "10.0.0.2")
+		flood := r.exec(nil, "h1", "--", "ping", "-q", "-i", "0.005", "-c", "600", "10.0.0.2")
 		want := "+ host h4 10.0.0.4/8\n+ host h5 10.0.0.5/8\n+ link h4-eth0 - s1-eth5\n+ link h5-eth0 - s1-eth6\n4 to add\n"
 		if out := apply(large, "--dry-run"); out != want {
 			t.Errorf("dry run: %s", out)
@@ -319,7 +324,7 @@ func TestApply(t *testing.T) {
 			has(t, apply(small), "- host h4", "4 to remove")
 		}
 		flood.exits(0)
-		has(t, flood.out(), "1500 packets transmitted, 1500 received, 0% packet loss")
+		has(t, flood.out(), "600 packets transmitted, 600 received, 0% packet loss")
 		has(t, apply(spec(t, u, 3, ""), "--dry-run"), "nothing to change")
 	})
 }

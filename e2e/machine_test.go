@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -113,8 +114,9 @@ func (p process) namespaces() []string {
 	for _, dir := range []string{"ns", "fd"} {
 		files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/%s/*", p.pid, dir))
 		for _, f := range files {
-			if to, err := os.Readlink(f); err == nil && strings.Contains(to, ":[") &&
-				!strings.HasPrefix(to, "socket:") && !strings.HasPrefix(to, "pipe:") {
+			// Such as net:[4026531840]; others, such as anon_inode:[timerfd], are everybody's.
+			to, err := os.Readlink(f)
+			if kind, _, ok := strings.Cut(to, ":["); err == nil && ok && !slices.Contains([]string{"socket", "pipe", "anon_inode"}, kind) {
 				all = append(all, to)
 			}
 		}

@@ -36,8 +36,9 @@ type suite struct {
 	dir  string // world-readable
 	weft string // the program
 
-	mu   sync.Mutex
-	runs int
+	mu    sync.Mutex
+	runs  int
+	ports int // that tests have asked for
 }
 
 var shared suite

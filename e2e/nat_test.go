@@ -90,9 +90,9 @@ func TestNAT(t *testing.T) {
 	t.Run("killed", func(t *testing.T) {
 		t.Parallel()
 		text, _ := onInternet(t, rootUser, "", "", "sh", "-c",
-			`mkfifo in; `+shared.weft+` --name natk --nat <in & exec 3>in
+			`mkfifo in; `+shared.weft+` --name natk --nat <in >out & exec 3>in
 			 until nft list ruleset | grep -q masquerade; do sleep 0.1; done
-			 echo "h1 ping -c 1 -W 5 203.0.113.1" >&3; sleep 1; kill -9 $!; wait`)
+			 echo "h1 ping -c 1 -W 5 203.0.113.1" >&3; until grep -q rtt out; do sleep 0.1; done; kill -9 $!; wait; cat out`)
 		if strings.Count(text, "1 received") != 1 || !strings.Contains(text, "\nSAME\n") {
 			t.Error("a killed gateway leaves something")
 		}

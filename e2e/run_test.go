@@ -248,6 +248,16 @@ func (r *run) find(name string) (process, bool) {
 	return process{}, false
 }
 
+// running waits until a program with these arguments runs.
+func (r *run) running(command string) {
+	r.t.Helper()
+	if !until(mostReady, func() bool {
+		return slices.ContainsFunc(marked(r.mark), func(p process) bool { return strings.Join(p.argv, " ") == command })
+	}) {
+		r.hang("a program " + command)
+	}
+}
+
 // kill kills the process called name, as soon as it is there.
 func (r *run) kill(name string) {
 	r.t.Helper()

@@ -85,7 +85,10 @@ check("Mininet's way", net.pingAll() == 0)
 
 order = []
 def slow():
-    wait(0.4)
+    for _ in range(600):
+        if order:
+            break
+        wait(0.1)
     order.append("slow")
     return 1
 def fast():

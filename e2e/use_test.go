@@ -39,6 +39,7 @@ func TestChanges(t *testing.T) {
 		r.eventually("pingall", "2 of 2 received")
 		r.ask("switch s1 stop")
 		has(t, r.ask("pingall"), "0 of 2 received")
+		has(t, r.ask("links"), "down: s1-eth1", "down: s1-eth2") // as s2 and h1 notice
 		r.ask("switch s1 start")
 		r.eventually("pingall", "2 of 2 received")
 		r.ask("add switch s3")
@@ -206,7 +207,7 @@ func TestTerminal(t *testing.T) {
 		s.sees("packets transmitted")
 		s.sees("weft> ")
 		s.types("h1 sleep 1000\r")
-		time.Sleep(200 * time.Millisecond)
+		s.running("sleep 1000")
 		s.types("\x1a") // Ctrl-Z
 		s.sees("Stopped")
 		s.sees("weft> ")
@@ -217,7 +218,7 @@ func TestTerminal(t *testing.T) {
 		s.sees("on a terminal")
 		s.sees("weft> ")
 		s.types("h1 cat\r")
-		time.Sleep(200 * time.Millisecond)
+		s.running("cat")
 		s.types("typed text\r")
 		s.sees("typed text")
 		s.sees("typed text")
@@ -256,7 +257,7 @@ func TestTerminalKilled(t *testing.T) {
 		s := onScreen(t, launch{user: u, args: []string{"--topo", "single,2"}})
 		s.sees("weft> ")
 		s.types("h1 cat\r")
-		time.Sleep(200 * time.Millisecond)
+		s.running("cat")
 		p, ok := s.find("weft-engine")
 		if !ok || syscall.Kill(p.pid, syscall.SIGKILL) != nil {
 			t.Fatal("no engine")

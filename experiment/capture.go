@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -111,7 +113,8 @@ func (t *Trial) stopCapture(ctx context.Context, name string) (string, error) {
 func (t *Trial) lost() (drops []network.Drop) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for name, rec := range t.captures {
+	for _, name := range slices.Sorted(maps.Keys(t.captures)) {
+		rec := t.captures[name]
 		select {
 		case <-rec.Done():
 		default:
@@ -128,10 +131,7 @@ func (t *Trial) lost() (drops []network.Drop) {
 func (t *Trial) openCapture(ctx context.Context, name string) (*os.File, error) {
 	t.mu.Lock()
 	rec := t.captures[name]
-	var names []string
-	for n := range t.captures {
-		names = append(names, n)
-	}
+	names := slices.Sorted(maps.Keys(t.captures))
 	t.mu.Unlock()
 	if rec == nil {
 		return nil, unknown("capture", name, names)

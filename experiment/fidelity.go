@@ -51,8 +51,15 @@ const (
 	maxLateShare = 0.05                  // of the wakes of a sample, later than timing.LateAfter
 	maxSteal     = 0.05
 	maxThrottled = 0.01
-	maxWaiting   = 0.9 // in the mean: for a moment it is nothing unusual
+	maxWaiting   = 0.9  // in the mean: for a moment it is nothing unusual
+	maxLate      = 0.01 // of the frames of a link, later than timing.LateAfter
 )
+
+// A lateLink is how many frames left a link, and how many of them late.
+type lateLink struct {
+	name         string
+	frames, late uint64
+}
 
 // Explain says what the verdict means.
 func (f Fidelity) Explain() string {
@@ -65,8 +72,8 @@ func (f Fidelity) Explain() string {
 	return "nothing was watched."
 }
 
-// judge says what samples and drops mean. began is the trial's first step.
-func judge(samples []network.Timing, drops []network.Drop, began time.Time) Fidelity {
+// judge says what samples, drops and late frames mean. began is the trial's first step.
+func judge(samples []network.Timing, drops []network.Drop, late []lateLink, began time.Time) Fidelity {
 	f := Fidelity{Verdict: FidelityOK, Reasons: []Reason{}, Waiting: -1, Steal: -1, Throttled: -1, Drops: append([]network.Drop{}, drops...)}
 	if len(samples) == 0 {
 		f.Verdict = FidelityUnknown
@@ -98,14 +105,21 @@ func judge(samples []network.Timing, drops []network.Drop, began time.Time) Fide
 		f.Reasons = append(f.Reasons, spells(samples, began, c.exceeds, c.text)...)
 	}
 	first, last := samples[0], samples[len(samples)-1]
+	always := func(format string, args ...any) {
+		f.Reasons = append(f.Reasons, Reason{From: max(0, first.Start.Sub(began).Seconds()),
+			To: last.Start.Add(last.Span).Sub(began).Seconds(), Text: fmt.Sprintf(format, args...)})
+	}
 	for _, d := range drops {
-		f.Reasons = append(f.Reasons, Reason{From: max(0, first.Start.Sub(began).Seconds()), To: last.Start.Add(last.Span).Sub(began).Seconds(),
-			Text: fmt.Sprintf("%d lost at %s: %s", d.Count, d.Place, d.Why)})
+		always("%d lost at %s: %s", d.Count, d.Place, d.Why)
+	}
+	for _, l := range late {
+		if l.late > 1 && float64(l.late) >= maxLate*float64(l.frames) {
+			always("%d of %d frames left link %s more than %s late", l.late, l.frames, l.name, formatDuration(timing.LateAfter))
+		}
 	}
 	f.measure(samples)
 	if span := last.Start.Add(last.Span).Sub(first.Start); f.Waiting >= maxWaiting && span >= time.Second {
-		f.Reasons = append(f.Reasons, Reason{From: max(0, first.Start.Sub(began).Seconds()), To: last.Start.Add(last.Span).Sub(began).Seconds(),
-			Text: "tasks waited for a CPU " + percent(f.Waiting) + " of the time"})
+		always("tasks waited for a CPU %s of the time", percent(f.Waiting))
 	}
 	if len(f.Reasons) > 0 {
 		f.Verdict = FidelityDegraded
@@ -180,6 +194,7 @@ type watch struct {
 	client *api.Client
 	began  time.Time
 	before []network.Drop
+	links  []network.LinkState
 	cancel context.CancelFunc
 	first  chan struct{} // closed when there is a sample
 	done   chan struct{}
@@ -195,6 +210,7 @@ func startWatch(ctx context.Context, client *api.Client, began time.Time) *watch
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	w := &watch{client: client, began: began, cancel: cancel, first: make(chan struct{}), done: make(chan struct{})}
 	w.before, _ = client.Drops(ctx) // without them, all count
+	w.links, _ = client.Links(ctx)
 	go func() {
 		defer close(w.done)
 		client.Timing(ctx, sampleEvery, func(t network.Timing) error {
@@ -210,6 +226,10 @@ func startWatch(ctx context.Context, client *api.Client, began time.Time) *watch
 // stop ends the watch and says what it saw. Drops of captures are among it.
 func (w *watch) stop(ctx context.Context, lost []network.Drop) Fidelity {
 	after, err := w.client.Drops(ctx)
+	var links []network.LinkState
+	if err == nil {
+		links, err = w.client.Links(ctx)
+	}
 	select { // a trial that was over at once has one sample
 	case <-w.first:
 	case <-w.done:
@@ -218,9 +238,36 @@ func (w *watch) stop(ctx context.Context, lost []network.Drop) Fidelity {
 	w.cancel()
 	<-w.done
 	if err != nil && !errors.Is(err, api.ErrGone) && ctx.Err() == nil {
-		lost = append(lost, network.Drop{Place: "the network", Why: "its drops cannot be counted: " + err.Error(), Count: 0})
+		lost = append(lost, network.Drop{Place: "the network", Why: "what it dropped cannot be counted: " + err.Error(), Count: 0})
 	}
-	return judge(w.samples, append(newDrops(w.before, after), lost...), w.began)
+	return judge(w.samples, append(newDrops(w.before, after), lost...), newLate(w.links, links), w.began)
+}
+
+// newLate are the frames that left links between two looks.
+func newLate(before, after []network.LinkState) []lateLink {
+	var all []lateLink
+	for _, l := range after {
+		if l.Counters == nil {
+			continue
+		}
+		var old [2]network.LinkCounters // of a link that is new, none
+		if i := slices.IndexFunc(before, func(b network.LinkState) bool { return b.ID == l.ID }); i >= 0 && before[i].Counters != nil {
+			old = *before[i].Counters
+		}
+		for way, c := range l.Counters {
+			if c.Late < old[way].Late || c.Delivered < old[way].Delivered {
+				old[way] = network.LinkCounters{} // what counts is new
+			}
+			from, to := l.A, l.B
+			if way == 1 {
+				from, to = l.B, l.A
+			}
+			if n := c.Late - old[way].Late; n > 0 {
+				all = append(all, lateLink{from.Node + "→" + to.Node, c.Delivered - old[way].Delivered, n})
+			}
+		}
+	}
+	return all
 }
 
 // newDrops are those that came between two looks.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"weft/network"
+	"weft/topo"
 )
 
 func TestJudge(t *testing.T) {
@@ -41,7 +42,7 @@ func TestJudge(t *testing.T) {
 		{"unknown shares", []network.Timing{at(0, func(s *network.Timing) { s.Waiting, s.Steal, s.Throttled = -1, -1, -1 })}, nil, nil},
 		{"drops", []network.Timing{at(0, nil), at(1, nil)}, []network.Drop{{Place: "h1-eth0", Why: "the queue was full", Count: 12}}, []string{"0..2 12 lost at h1-eth0: the queue was full"}},
 	} {
-		f := judge(c.samples, c.drops, began)
+		f := judge(c.samples, c.drops, nil, began)
 		var got []string
 		for _, r := range f.Reasons {
 			got = append(got, formatNumber(r.From)+".."+formatNumber(r.To)+" "+r.Text)
@@ -54,7 +55,7 @@ func TestJudge(t *testing.T) {
 			t.Errorf("%s: %s, reasons %q, want %q", c.name, f.Verdict, got, c.want)
 		}
 	}
-	if f := judge(nil, nil, began); f.Verdict != FidelityUnknown {
+	if f := judge(nil, nil, nil, began); f.Verdict != FidelityUnknown {
 		t.Errorf("without samples: %+v", f)
 	}
 }
@@ -82,5 +83,42 @@ func TestWorst(t *testing.T) {
 	}
 	if f := worst([]*TrialResult{ok, bad}); f.LagMax != 0.05 || !strings.Contains(f.Reasons[0].Text, "trial 2: why") {
 		t.Errorf("%+v", f)
+	}
+}
+
+// Frames that left late count from the trial's beginning, by direction, and only if they are some
+// and a share worth the name.
+func TestLateFrames(t *testing.T) {
+	state := func(id int, delivered, late [2]uint64) network.LinkState {
+		s := network.LinkState{ID: id, A: topo.PlannedEnd{Node: "s1"}, B: topo.PlannedEnd{Node: "s2"}, Counters: &[2]network.LinkCounters{}}
+		for way := range delivered {
+			s.Counters[way].Delivered, s.Counters[way].Late = delivered[way], late[way]
+		}
+		return s
+	}
+	began := time.Unix(1000, 0)
+	samples := []network.Timing{{Start: began, Span: time.Second}}
+	for _, c := range []struct {
+		name          string
+		before, after network.LinkState
+		want          string
+	}{
+		{"none", state(1, [2]uint64{50, 50}, [2]uint64{9, 9}), state(1, [2]uint64{90, 90}, [2]uint64{9, 9}), ""},
+		{"one way", state(1, [2]uint64{50, 50}, [2]uint64{9, 0}), state(1, [2]uint64{90, 90}, [2]uint64{9, 3}), "3 of 40 frames left link s2→s1 more than 5 ms late"},
+		{"one frame", state(1, [2]uint64{}, [2]uint64{}), state(1, [2]uint64{10, 0}, [2]uint64{1, 0}), ""},
+		{"a small share", state(1, [2]uint64{}, [2]uint64{}), state(1, [2]uint64{1000, 0}, [2]uint64{9, 0}), ""},
+		{"another link", state(2, [2]uint64{500, 0}, [2]uint64{30, 0}), state(1, [2]uint64{50, 0}, [2]uint64{20, 0}), "20 of 50 frames left link s1→s2 more than 5 ms late"},
+		{"counted anew", state(1, [2]uint64{500, 0}, [2]uint64{30, 0}), state(1, [2]uint64{50, 0}, [2]uint64{20, 0}), "20 of 50 frames left link s1→s2 more than 5 ms late"},
+		{"no counters", network.LinkState{ID: 1}, state(1, [2]uint64{50, 0}, [2]uint64{20, 0}), "20 of 50 frames left link s1→s2 more than 5 ms late"},
+		{"no counters any more", state(1, [2]uint64{50, 0}, [2]uint64{20, 0}), network.LinkState{ID: 1}, ""},
+	} {
+		f := judge(samples, nil, newLate([]network.LinkState{c.before}, []network.LinkState{c.after}), began)
+		got := ""
+		for _, r := range f.Reasons {
+			got += r.Text
+		}
+		if got != c.want || (f.Verdict == FidelityOK) != (c.want == "") {
+			t.Errorf("%s: %s, %q; want %q", c.name, f.Verdict, got, c.want)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -486,7 +487,7 @@ func (t *Trial) close() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	for name := range captures {
+	for _, name := range slices.Sorted(maps.Keys(captures)) {
 		if _, err := t.stopCapture(ctx, name); err != nil {
 			t.Note("%v", err)
 		}

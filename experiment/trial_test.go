@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"weft/topo"
@@ -48,8 +49,9 @@ func said(r *TrialResult) string {
 }
 
 func TestRunOrder(t *testing.T) {
-	trial, r := testTrial(t)
-	err := trial.run(context.Background(), steps(t, `
+	synctest.Test(t, func(t *testing.T) {
+		trial, r := testTrial(t)
+		err := trial.run(context.Background(), steps(t, `
   - {name: a, wait: 1ms}
   - parallel:
     - {name: slow, wait: 80ms}
@@ -58,84 +60,95 @@ func TestRunOrder(t *testing.T) {
       - {name: later, wait: 1ms, at: 30ms}
   - repeat: {times: 2, steps: [{name: again, wait: 1ms}]}
 `))
-	if err != nil || said(r) != "a done, quick done, later done, slow done, again done, again done" {
-		t.Errorf("%s, error %v", said(r), err)
-	}
-	if later := r.Steps[2]; later.T-r.Steps[1].T < 0.029 {
-		t.Errorf("later began %.3f s after quick", later.T-r.Steps[1].T)
-	}
+		if err != nil || said(r) != "a done, quick done, later done, slow done, again done, again done" {
+			t.Errorf("%s, error %v", said(r), err)
+		}
+		if later := r.Steps[2]; later.T-r.Steps[1].T != 0.03 {
+			t.Errorf("later began %v s after quick", later.T-r.Steps[1].T)
+		}
+	})
 }
 
 // A step that comes too late is noted, and begins at once.
 func TestLate(t *testing.T) {
-	trial, r := testTrial(t)
-	if err := trial.run(context.Background(), steps(t, "  - {name: long, wait: 150ms}\n  - {name: due, wait: 1ms, at: 10ms}\n")); err != nil {
-		t.Fatal(err)
-	}
-	if len(r.Notes) != 1 || !strings.HasPrefix(r.Notes[0].Text, "due: it is 14") {
-		t.Errorf("%+v", r.Notes)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		trial, r := testTrial(t)
+		if err := trial.run(context.Background(), steps(t, "  - {name: long, wait: 150ms}\n  - {name: due, wait: 1ms, at: 10ms}\n")); err != nil {
+			t.Fatal(err)
+		}
+		if len(r.Notes) != 1 || !strings.HasPrefix(r.Notes[0].Text, "due: it is 140 ms late") {
+			t.Errorf("%+v", r.Notes)
+		}
+	})
 }
 
 // An attempt that takes too long is a failure of an action, which ends the trial.
 func TestTimeout(t *testing.T) {
-	trial, r := testTrial(t)
-	err := trial.run(context.Background(), steps(t, "  - {name: long, wait: 1h, timeout: 10ms}\n  - {name: after, wait: 1ms}\n  - {name: check, ping: h1 -> h2, points: 2}\n"))
-	var step *StepError
-	if !errors.As(err, &step) || step.Step.Name != "long" || !strings.Contains(step.Reason, "gave up after 10 ms") {
-		t.Errorf("%v", err)
-	}
-	if said(r) != "long failed, after skipped, check skipped" || r.Totals.Skipped != 1 || r.Totals.Points != 2 || r.Totals.Earned != 0 {
-		t.Errorf("%s %+v", said(r), r.Totals)
-	}
-	if status, _ := verdict(context.Background(), r, err); status != Broken {
-		t.Errorf("the trial is %s", status)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		trial, r := testTrial(t)
+		err := trial.run(context.Background(), steps(t, "  - {name: long, wait: 1h, timeout: 10ms}\n  - {name: after, wait: 1ms}\n  - {name: check, ping: h1 -> h2, points: 2}\n"))
+		var step *StepError
+		if !errors.As(err, &step) || step.Step.Name != "long" || !strings.Contains(step.Reason, "gave up after 10 ms") {
+			t.Errorf("%v", err)
+		}
+		if said(r) != "long failed, after skipped, check skipped" || r.Totals.Skipped != 1 || r.Totals.Points != 2 || r.Totals.Earned != 0 {
+			t.Errorf("%s %+v", said(r), r.Totals)
+		}
+		if status, _ := verdict(context.Background(), r, err); status != Broken {
+			t.Errorf("the trial is %s", status)
+		}
+	})
 }
 
 func TestMayFail(t *testing.T) {
-	trial, r := testTrial(t)
-	if err := trial.run(context.Background(), steps(t, "  - {name: long, wait: 1h, timeout: 10ms, may_fail: true}\n  - {name: after, wait: 1ms}\n")); err != nil {
-		t.Fatal(err)
-	}
-	if said(r) != "long failed, after done" {
-		t.Error(said(r))
-	}
-	if status, _ := verdict(context.Background(), r, nil); status != Passed {
-		t.Errorf("the trial is %s", status)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		trial, r := testTrial(t)
+		if err := trial.run(context.Background(), steps(t, "  - {name: long, wait: 1h, timeout: 10ms, may_fail: true}\n  - {name: after, wait: 1ms}\n")); err != nil {
+			t.Fatal(err)
+		}
+		if said(r) != "long failed, after done" {
+			t.Error(said(r))
+		}
+		if status, _ := verdict(context.Background(), r, nil); status != Passed {
+			t.Errorf("the trial is %s", status)
+		}
+	})
 }
 
 // What ends one of several ends the others.
 func TestParallelEnds(t *testing.T) {
-	trial, r := testTrial(t)
-	began := time.Now()
-	err := trial.run(context.Background(), steps(t, `
+	synctest.Test(t, func(t *testing.T) {
+		trial, r := testTrial(t)
+		began := time.Now()
+		err := trial.run(context.Background(), steps(t, `
   - parallel:
     - {name: long, wait: 1h, timeout: 2h}
     - steps: [{name: fails, wait: 1h, timeout: 10ms}, {name: never, wait: 1ms}]
   - {name: after, wait: 1ms}
 `))
-	if err == nil || time.Since(began) > 10*time.Second {
-		t.Errorf("error %v after %v", err, time.Since(began))
-	}
-	if s := said(r); !strings.Contains(s, "long interrupted") || !strings.Contains(s, "never skipped") || !strings.Contains(s, "after skipped") {
-		t.Error(s)
-	}
+		if took := time.Since(began); err == nil || took != 10*time.Millisecond {
+			t.Errorf("error %v after %v", err, took)
+		}
+		if s := said(r); !strings.Contains(s, "long interrupted") || !strings.Contains(s, "never skipped") || !strings.Contains(s, "after skipped") {
+			t.Error(s)
+		}
+	})
 }
 
 func TestInterrupt(t *testing.T) {
-	trial, r := testTrial(t)
-	ctx, cancel := context.WithCancelCause(context.Background())
-	stop := errors.New("stopped by the user")
-	time.AfterFunc(20*time.Millisecond, func() { cancel(stop) })
-	err := trial.run(ctx, steps(t, "  - {name: long, wait: 1h}\n  - {name: after, wait: 1ms}\n"))
-	if err != stop || said(r) != "long interrupted, after skipped" {
-		t.Errorf("%s, error %v", said(r), err)
-	}
-	if status, message := verdict(ctx, r, err); status != Interrupted || message != stop.Error() {
-		t.Errorf("%s: %s", status, message)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		trial, r := testTrial(t)
+		ctx, cancel := context.WithCancelCause(context.Background())
+		stop := errors.New("stopped by the user")
+		time.AfterFunc(20*time.Millisecond, func() { cancel(stop) })
+		err := trial.run(ctx, steps(t, "  - {name: long, wait: 1h}\n  - {name: after, wait: 1ms}\n"))
+		if err != stop || said(r) != "long interrupted, after skipped" {
+			t.Errorf("%s, error %v", said(r), err)
+		}
+		if status, message := verdict(ctx, r, err); status != Interrupted || message != stop.Error() {
+			t.Errorf("%s: %s", status, message)
+		}
+	})
 }
 
 func TestScriptCheck(t *testing.T) {

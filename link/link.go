@@ -8,6 +8,7 @@ import (
 	"net"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"weft/internal/ns"
 )
@@ -19,6 +20,37 @@ type End struct {
 	Device string // kernel name, at most 15 bytes
 	MAC    net.HardwareAddr
 }
+
+// SetMTU sets the MTU of a device that exists, bytes. One without a namespace is in that of the
+// process.
+func (e End) SetMTU(mtu int) error {
+	set := func() error {
+		s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(s)
+		r, err := unix.NewIfreq(e.Device)
+		if err != nil {
+			return err
+		}
+		r.SetUint32(uint32(mtu))
+		return unix.IoctlIfreq(s, unix.SIOCSIFMTU, r)
+	}
+	err := error(nil)
+	if e.Net != nil {
+		err = e.Net.Do(set)
+	} else {
+		err = set()
+	}
+	if err != nil {
+		return fmt.Errorf("MTU %d of %s: %w", mtu, e.Device, err)
+	}
+	return nil
+}
+
+// DefaultMTU is that of links of which no other was asked, bytes.
+const DefaultMTU = 1500
 
 // Veth makes a veth pair (veth(4)) with both ends in place. Ends in h's own namespace are
 // up; others are for their nodes to take up. index is a's interface index, which must be

@@ -2,9 +2,11 @@ package link
 
 import (
 	"io"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
+	"weft/internal/timing"
 	"weft/topo"
 )
 
@@ -33,11 +35,19 @@ type Shaper interface {
 	// Set changes what happens to the frames that go one way from now on; those already in
 	// flight are delivered as they were going to be.
 	Set(way int, i topo.Impairment) error
+	// SetMTU changes the MTU of the link's ends, bytes. Frames in flight that are larger may be
+	// lost. What depends on the MTU besides, as the size of a queue of which nothing was said,
+	// follows when a way is Set.
+	SetMTU(mtu int) error
 	// Counters says what happened to frames since the link was made.
 	Counters() ([2]Counters, error)
 	// Close removes the link and its devices.
 	Close() error
 }
+
+// LateAfter is how much later than it was due a frame leaves that counts as late: a delay of
+// milliseconds is not what was asked for then.
+const LateAfter = timing.LateAfter
 
 // Counters count the frames that went one way. A frame of several segments (TSO) counts as
 // the frames that it becomes on a wire.
@@ -56,6 +66,11 @@ type Counters struct {
 	NoMemory  uint64 `json:"noMemory,omitempty"`  // more in flight than there is room for
 	Down      uint64 `json:"down,omitempty"`      // the other end was down or did not take it
 	Oversized uint64 `json:"oversized,omitempty"` // larger than the MTU
+
+	// Late frames left more than LateAfter after they were due, at worst by LateMax, as far as that
+	// is known: where this process carries frames.
+	Late    uint64        `json:"late,omitempty"`
+	LateMax time.Duration `json:"lateMax,omitempty"`
 
 	Marked     uint64 `json:"marked,omitempty"` // ECN
 	Duplicated uint64 `json:"duplicated,omitempty"`

@@ -285,31 +285,25 @@ func (s *captureSet) node(name string) ([]topo.PlannedEnd, bool) {
 	return ends, true
 }
 
-// addLink adds the links NODE-NODE, where names may have hyphens themselves.
+// addLink adds the links that a name stands for, at the end that the person looks from.
 func (s *captureSet) addLink(target string) error {
-	for i, c := range target {
-		if c != '-' {
-			continue
+	views, oneWay, err := s.plan.FindLinks(target)
+	switch {
+	case err != nil:
+		return fmt.Errorf("there is no interface, node, link or control channel %q", target)
+	case oneWay:
+		return fmt.Errorf("%s: name the link, and one way of it with -Q: %s-%s -Q out", target, views[0].Near().Node, views[0].Far().Node)
+	}
+	for _, v := range views {
+		e := v.Near()
+		if _, node, ok := v.NIC(); ok {
+			e = node
 		}
-		a, b := target[:i], target[i+1:]
-		links := s.plan.LinksBetween(a, b)
-		for _, l := range links {
-			e := l.A
-			if e.Node != a {
-				e = l.B
-			}
-			if _, node, ok := l.NIC(); ok {
-				e = node
-			}
-			if err := s.addEnd(e); err != nil {
-				return err
-			}
-		}
-		if len(links) > 0 {
-			return nil
+		if err := s.addEnd(e); err != nil {
+			return err
 		}
 	}
-	return fmt.Errorf("there is no interface, node, link or control channel %q", target)
+	return nil
 }
 
 // addEnd adds an interface, once. One that is a patch port has no device.

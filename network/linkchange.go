@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -171,6 +172,9 @@ func (n *Network) applyLink(l topo.PlannedLink) error {
 	// A seed or a record is a wire's for its life.
 	same := want == r.inForce() && sameSeed(r.settings.Seed, next.Seed) && r.settings.Record == next.Record
 	plain := want == topo.LinkVeth
+	if err := n.resize(l, r, next.MTU); err != nil {
+		return err
+	}
 	switch {
 	case plain && r.current() == nil:
 	case same || plain:
@@ -191,13 +195,45 @@ func (n *Network) applyLink(l topo.PlannedLink) error {
 	return n.tellSpeed(l, r)
 }
 
+// resize changes the MTU of a running link.
+func (n *Network) resize(l topo.PlannedLink, r *runningLink, mtu int) error {
+	was, is := cmp.Or(r.settings.MTU, link.DefaultMTU), cmp.Or(mtu, link.DefaultMTU)
+	if was == is {
+		return nil
+	}
+	set := func(mtu int) error {
+		if r.beside != nil {
+			if err := r.beside.SetMTU(mtu); err != nil {
+				return err
+			}
+		}
+		if r.shaper != nil {
+			return r.shaper.SetMTU(mtu)
+		}
+		for _, e := range []topo.PlannedEnd{l.A, l.B} {
+			end, err := n.end(e)
+			if err == nil {
+				err = end.SetMTU(mtu)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := set(is); err != nil {
+		return errors.Join(err, set(was))
+	}
+	return nil
+}
+
 func sameSeed(a, b *uint64) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // setWays changes what a shaper does in the directions that differ.
 func setWays(s link.Shaper, was, is topo.LinkSettings) error {
 	before, after := [2]topo.Impairment{was.AB, was.BA}, [2]topo.Impairment{is.AB, is.BA}
 	for way := range after {
-		if before[way] == after[way] {
+		if before[way] == after[way] && was.MTU == is.MTU {
 			continue
 		}
 		if err := s.Set(way, after[way]); err != nil {
@@ -457,6 +493,9 @@ func (n *Network) setLinkUp(ctx context.Context, l topo.PlannedLink, up bool) er
 		}
 		if _, isNIC := topo.NIC(e.Node); isNIC {
 			continue
+		}
+		if up && n.isOff(e.Node) {
+			continue // it comes up with its switch
 		}
 		errs = append(errs, n.onDevice(e, func(h *netlink.Handle, dev netlink.Link) error {
 			if !up {

@@ -67,22 +67,24 @@ func TestFollowLog(t *testing.T) {
 		done <- n.ReadLog(t.Context(), LogRequest{Name: "h1", Tail: 1, Follow: true}, w)
 		w.Close()
 	}()
-	seen := make(chan string, 1)
-	go func() {
-		b, _ := io.ReadAll(r)
-		seen <- string(b)
-	}()
-	full := bytes.Repeat([]byte("x"), maxLog+1)
-	time.Sleep(2 * followEvery) // so that it follows the first file
-	log.Write(full)
+	see := func(want string) {
+		t.Helper()
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(r, got); err != nil || string(got) != want {
+			t.Errorf("what is followed is not what was written: %v, %.20q instead of %.20q", err, got, want)
+		}
+	}
+	see("before\n") // so it follows the first file
+	full := strings.Repeat("x", maxLog+1)
+	io.WriteString(log, full)
 	fmt.Fprintln(log, "after")
-	time.Sleep(3 * followEvery)
+	see(full + "after\n")
 	close(n.ended)
+	if rest, err := io.ReadAll(r); err != nil || len(rest) > 0 {
+		t.Errorf("at the end: %q, %v", rest, err)
+	}
 	if err := <-done; err != nil {
 		t.Error(err)
-	}
-	if got := <-seen; got != "before\n"+string(full)+"after\n" {
-		t.Errorf("of %d bytes came %d", len(full)+len("before\nafter\n"), len(got))
 	}
 }
 

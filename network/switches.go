@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -196,7 +197,8 @@ func (n *Network) ovsPort(i topo.Interface) node.OVSPort {
 	return p
 }
 
-// SetSwitch starts or stops a switch. A stopped switch has no bridge; its ports stay.
+// SetSwitch starts or stops a switch. A stopped switch has no bridge; its ports stay, and are
+// down: its neighbours notice, as they do of one that is switched off.
 func (n *Network) SetSwitch(ctx context.Context, name string, running bool) error {
 	n.change.Lock()
 	defer n.change.Unlock()
@@ -211,12 +213,58 @@ func (n *Network) SetSwitch(ctx context.Context, name string, running bool) erro
 		return nil
 	}
 	if running {
+		if err := n.setPorts(*sw, true); err != nil {
+			return err
+		}
 		if err := n.startSwitches(ctx, []topo.PlannedSwitch{*sw}); err != nil {
 			return err
 		}
 		return n.cutPatches(ctx, name)
 	}
-	return n.stopSwitch(ctx, *sw)
+	if err := n.stopSwitch(ctx, *sw); err != nil {
+		return err
+	}
+	return n.setPorts(*sw, false)
+}
+
+// releaseTime bounds how long Open vSwitch may take to let a port go.
+const releaseTime = 2 * time.Second
+
+// setPorts takes the ports of a switch down with it, or up again: but those of links that are
+// down, whose other end says so.
+func (n *Network) setPorts(sw topo.PlannedSwitch, up bool) error {
+	released := time.Now().Add(releaseTime)
+	var errs []error
+	for _, l := range n.plan.Links {
+		for i, e := range []topo.PlannedEnd{l.A, l.B} {
+			peer := []topo.PlannedEnd{l.B, l.A}[i]
+			if e.Node != sw.Name || l.Driver == topo.LinkPatch || up && !n.isOff(peer.Node) && !n.linkState(l, false).Up[1-i] {
+				continue
+			}
+			errs = append(errs, n.onDevice(e, func(h *netlink.Handle, dev netlink.Link) (err error) {
+				if up {
+					return h.LinkSetUp(dev)
+				}
+				// Open vSwitch lets go of a port after it has said that it is gone, and then
+				// sets all of its flags, as it remembers them.
+				for dev.Attrs().RawFlags&unix.IFF_PROMISC != 0 && time.Now().Before(released) {
+					time.Sleep(time.Millisecond)
+					if dev, err = h.LinkByName(dev.Attrs().Name); err != nil {
+						return err
+					}
+				}
+				return h.LinkSetDown(dev)
+			}))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// isOff reports whether a node is a switch that is stopped.
+func (n *Network) isOff(name string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.plan.Switch(name) != nil && !n.running[name]
 }
 
 func (n *Network) stopSwitch(ctx context.Context, sw topo.PlannedSwitch) error {

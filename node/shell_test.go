@@ -152,19 +152,20 @@ func TestShellEnds(t *testing.T) {
 func TestShellInterrupt(t *testing.T) {
 	s := hereShell(t)
 	for _, line := range []string{"sleep 100", "while :; do :; done", "sh -c 'trap \"exit 5\" INT; sleep 100'"} {
-		interrupt := make(chan struct{})
-		go func() {
-			for range 20 {
+		interrupt, ended := make(chan struct{}), make(chan struct{})
+		go func() { // again and again: bash may be busy with starting the program
+			for {
 				time.Sleep(200 * time.Millisecond)
 				select {
 				case interrupt <- struct{}{}:
-				case <-t.Context().Done():
+				case <-ended:
 					return
 				}
 			}
 		}()
 		var out bytes.Buffer
 		code, err := s.Run(t.Context(), Command{Line: line, Stdout: &out, Interrupt: interrupt})
+		close(ended)
 		if err != nil || code == 0 {
 			t.Errorf("%q interrupted: status %d, %v", line, code, err)
 		}

@@ -354,7 +354,7 @@ func staticARP(c *call, n *netObject) (starlark.Value, error) {
 			continue
 		}
 		x := &node{n.w, h.Name, hostKind}
-		if _, err := x.must(c, "printf '%s\\n' "+quote(strings.Join(lines, "\n"))+" | ip -batch -"); err != nil {
+		if _, err := x.must(c, "printf '%s\\n' "+Quote(strings.Join(lines, "\n"))+" | ip -batch -"); err != nil {
 			return nil, fmt.Errorf("%s: %w", h.Name, err)
 		}
 	}

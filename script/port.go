@@ -364,7 +364,7 @@ func (p *port) setIP(c *call) (starlark.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	dev := quote(i.Device)
+	dev := Quote(i.Device)
 	if err := p.command(c, "ip -4 addr flush dev "+dev+" && ip addr add "+a.String()+" dev "+dev+" && ip link set "+dev+" up"); err != nil {
 		return nil, err
 	}
@@ -392,7 +392,7 @@ func (p *port) setMAC(c *call) (starlark.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.command(c, "ip link set "+quote(i.Device)+" address "+quote(mac)); err != nil {
+	if err := p.command(c, "ip link set "+Quote(i.Device)+" address "+Quote(mac)); err != nil {
 		return nil, err
 	}
 	l := p.w.live

@@ -187,7 +187,7 @@ func (n *node) pexec(c *call, line string) (starlark.Value, error) {
 	// The node's shell has one stream for both outputs; errors come behind a mark that no
 	// program writes.
 	const mark = "\x01weft\x01"
-	out, status, err := n.shell(c, "weft_errors=$(mktemp) && { (exec sh -c "+quote(line)+") 2>\"$weft_errors\"; weft_status=$?; printf '%s' '"+mark+
+	out, status, err := n.shell(c, "weft_errors=$(mktemp) && { (exec sh -c "+Quote(line)+") 2>\"$weft_errors\"; weft_status=$?; printf '%s' '"+mark+
 		"'; cat \"$weft_errors\"; rm -f \"$weft_errors\"; (exit $weft_status); }")
 	if err != nil {
 		return nil, err
@@ -293,7 +293,7 @@ func setARP(c *call, n *node) (starlark.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	return n.must(c, "ip neigh replace "+quote(address)+" lladdr "+quote(ether)+" dev "+quote(i.Device)+" nud permanent")
+	return n.must(c, "ip neigh replace "+Quote(address)+" lladdr "+Quote(ether)+" dev "+Quote(i.Device)+" nud permanent")
 }
 
 // setDefaultRoute takes 'via ADDRESS', 'dev INTERFACE via ADDRESS' and the like, or an
@@ -306,7 +306,7 @@ func setDefaultRoute(c *call, n *node) (starlark.Value, error) {
 	if text, ok := v.(starlark.String); ok && strings.Contains(string(text), " ") {
 		words := strings.Fields(string(text))
 		for i, w := range words {
-			words[i] = quote(w)
+			words[i] = Quote(w)
 		}
 		return n.must(c, "ip route replace default "+strings.Join(words, " "))
 	}
@@ -318,7 +318,7 @@ func setDefaultRoute(c *call, n *node) (starlark.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	return n.must(c, "ip route replace default dev "+quote(i.Device))
+	return n.must(c, "ip route replace default dev "+Quote(i.Device))
 }
 
 func setHostRoute(c *call, n *node) (starlark.Value, error) {
@@ -338,7 +338,7 @@ func setHostRoute(c *call, n *node) (starlark.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	return n.must(c, "ip route replace "+quote(address)+" dev "+quote(i.Device))
+	return n.must(c, "ip route replace "+Quote(address)+" dev "+Quote(i.Device))
 }
 
 // plannedSwitch returns a switch in the plan of the running network.
@@ -427,15 +427,23 @@ func Ofctl(sw topo.PlannedSwitch, sub, args string) string {
 	if len(sw.Protocols) > 0 {
 		words = append(words, "-O", strings.Join(sw.Protocols, ","))
 	}
-	words = append(words, sub, sw.Device)
+	words = append(words, sub, Quote(sw.Device))
 	if args != "" {
 		words = append(words, args)
 	}
 	return strings.Join(words, " ")
 }
 
-// quote makes one word of a shell command of text.
-func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
+// Quote makes one word of a shell command of text; what the shell leaves alone is left alone.
+func Quote(text string) string {
+	odd := func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("_.-", r))
+	}
+	if text != "" && !strings.ContainsFunc(text, odd) {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
 
 // firstLine returns the first line of what a command said, or otherwise.
 func firstLine(out, otherwise string) string {

@@ -108,9 +108,12 @@ func runCapture(ctx context.Context, c *call) error {
 	r := network.CaptureRequest{Targets: targets, Filter: filter}
 	_, r.Segment = c.opts["--segment"]
 	var err error
-	for name, to := range map[string]*int{"--snaplen": &r.SnapLen, "--count": &r.Count} {
-		if v, ok := c.opts[name]; ok {
-			if *to, err = parseCount(v); err != nil {
+	for _, o := range []struct {
+		name string
+		to   *int
+	}{{"--snaplen", &r.SnapLen}, {"--count", &r.Count}} {
+		if v, ok := c.opts[o.name]; ok {
+			if *o.to, err = parseCount(v); err != nil {
 				return err
 			}
 		}

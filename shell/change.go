@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -54,7 +55,7 @@ func runAdd(ctx context.Context, c *call) error {
 	if len(names) > 0 {
 		kind, names = names[0], names[1:]
 	}
-	for o := range c.opts {
+	for _, o := range slices.Sorted(maps.Keys(c.opts)) {
 		i := slices.IndexFunc(c.options, func(have option) bool { return have.name == o })
 		if i >= 0 && !strings.Contains(c.options[i].doc, kind+":") {
 			return fmt.Errorf("option %s is not for a %s", o, kind)
@@ -94,11 +95,14 @@ func (c *call) addLink(ctx context.Context, a, b string, options []string) error
 
 func (c *call) addHost(ctx context.Context, name string) error {
 	h := topo.Host{Name: name, MAC: c.opts["--mac"]}
-	for o, prefix := range map[string]*netip.Prefix{"--ip": &h.IP, "--ip6": &h.IP6} {
-		if v, ok := c.opts[o]; ok {
+	for _, o := range []struct {
+		name   string
+		prefix *netip.Prefix
+	}{{"--ip", &h.IP}, {"--ip6", &h.IP6}} {
+		if v, ok := c.opts[o.name]; ok {
 			var err error
-			if *prefix, err = netip.ParsePrefix(v); err != nil {
-				return fmt.Errorf("option %s needs an address and its length, like 10.0.0.9/8 or fd00::9/64, not %q", o, v)
+			if *o.prefix, err = netip.ParsePrefix(v); err != nil {
+				return fmt.Errorf("option %s needs an address and its length, like 10.0.0.9/8 or fd00::9/64, not %q", o.name, v)
 			}
 		}
 	}

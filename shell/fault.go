@@ -57,10 +57,13 @@ func runFlap(ctx context.Context, c *call) error {
 		}
 		f.Links = append(f.Links, name)
 	}
-	for name, to := range map[string]*time.Duration{"--period": &f.Period, "--down": &f.Down, "--mtbf": &f.MTBF, "--mttr": &f.MTTR} {
-		if v, ok := c.opts[name]; ok {
-			if *to, err = parseSpan(v); err != nil {
-				return fmt.Errorf("option %s: %w", name, err)
+	for _, o := range []struct {
+		name string
+		to   *time.Duration
+	}{{"--period", &f.Period}, {"--down", &f.Down}, {"--mtbf", &f.MTBF}, {"--mttr", &f.MTTR}} {
+		if v, ok := c.opts[o.name]; ok {
+			if *o.to, err = parseSpan(v); err != nil {
+				return fmt.Errorf("option %s: %w", o.name, err)
 			}
 		}
 	}

@@ -195,6 +195,6 @@ func runTrace(ctx context.Context, c *call) error {
 	if strings.ContainsAny(packet, "'\n") {
 		return fmt.Errorf("a packet has no quotes: %s", packet)
 	}
-	line := fmt.Sprintf("ovs-appctl ofproto/trace '%s' '%s'", switches[0].Device, packet)
+	line := fmt.Sprintf("ovs-appctl ofproto/trace %s '%s'", script.Quote(switches[0].Device), packet)
 	return c.finish(c.shell(ctx, fabric, line, c.results()))
 }

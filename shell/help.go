@@ -85,7 +85,7 @@ func (c *call) helpAll() {
 		}
 		t.Flush()
 		fmt.Fprint(c.cfg.Out, `
-NODE COMMAND runs a command on a node, in its own shell; names of nodes after the
+NODE COMMAND runs a command on a node, in its own shell; names of hosts after the
 first word become their addresses:
   h1 ping -c1 h2
 # starts a comment. help COMMAND explains one; every command takes --json except

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -101,7 +102,7 @@ func runLink(ctx context.Context, c *call) error {
 			a := actions[i]
 			c.args = c.args[1:]
 			c.name, c.usage = "link "+a.name, a.usage
-			for o := range c.opts {
+			for _, o := range slices.Sorted(maps.Keys(c.opts)) {
 				if o != optionJSON.name && !slices.Contains(a.options, o) {
 					return fmt.Errorf("option %s is not for link %s", o, a.name)
 				}

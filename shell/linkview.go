@@ -5,6 +5,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"weft/network"
 	"weft/topo"
@@ -118,6 +119,9 @@ func countersText(c network.LinkCounters) string {
 		if p.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", p.n, p.what))
 		}
+	}
+	if c.Late > 0 {
+		parts = append(parts, fmt.Sprintf("%d left late, by up to %v: the machine was busy", c.Late, c.LateMax.Round(time.Millisecond)))
 	}
 	return strings.Join(parts, ", ")
 }

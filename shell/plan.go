@@ -46,11 +46,12 @@ func interfaces(p *topo.Plan, node string) []topo.Interface {
 }
 
 // address returns the address that stands for a node in a command: a host's default
-// one (its IPv6 address if it has no other), 127.0.0.1 for the others as in Mininet.
-// ok is false if name is no node, or a host without an address.
-func address(p *topo.Plan, name string) (addr string, ok bool) {
+// one (its IPv6 address if it has no other). ok is false if name is no host that has an address.
+// For other nodes that is Mininet's 127.0.0.1 in its dialect, and nothing in ours: what people
+// write is ovs-ofctl show s1.
+func address(p *topo.Plan, d Dialect, name string) (addr string, ok bool) {
 	if p.Host(name) == nil {
-		return "127.0.0.1", slices.Contains(nodeNames(p), name)
+		return "127.0.0.1", d == Mininet && slices.Contains(nodeNames(p), name)
 	}
 	ifs := interfaces(p, name)
 	switch {

@@ -57,7 +57,7 @@ func runNoEcho(ctx context.Context, c *call) error {
 	return c.onNode(ctx, node, rest, true)
 }
 
-// onNode runs a command line on a node; nodes' names in it become addresses.
+// onNode runs a command line on a node; hosts' names in it become addresses.
 func (c *call) onNode(ctx context.Context, node, line string, noecho bool) error {
 	st, err := c.state(ctx)
 	if err != nil {
@@ -72,7 +72,7 @@ func (c *call) onNode(ctx context.Context, node, line string, noecho bool) error
 			fmt.Sprintf("usage: %s COMMAND", node),
 		}
 	}
-	line = replaceWords(line, func(word string) (string, bool) { return address(st.Plan, word) })
+	line = replaceWords(line, func(word string) (string, bool) { return address(st.Plan, c.cfg.Dialect, word) })
 	if noecho && c.onTerminal() {
 		line = "(stty -echo; trap 'stty echo' EXIT\n" + line + "\n)"
 	}

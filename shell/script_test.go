@@ -41,11 +41,23 @@ func TestScriptIsInterrupted(t *testing.T) {
 	for _, line := range []string{"py net.pingAll()", "py h1.cmd('sleep 100')", "px while True: h1.cmd('true')"} {
 		var out strings.Builder
 		s := session(t, f, Config{Out: &out, Err: &out})
-		go func() {
-			time.Sleep(100 * time.Millisecond)
-			s.signals <- nil
+		ended := make(chan struct{})
+		go func() { // again and again: one that comes before the command is dropped
+			for {
+				select {
+				case <-time.After(100 * time.Millisecond):
+					select {
+					case s.signals <- nil:
+					default:
+					}
+				case <-ended:
+					return
+				}
+			}
 		}()
-		if err := s.Exec(context.Background(), line); !errors.Is(err, errInterrupted) || out.String() != "\nInterrupt\n" {
+		err := s.Exec(context.Background(), line)
+		close(ended)
+		if !errors.Is(err, errInterrupted) || out.String() != "\nInterrupt\n" {
 			t.Errorf("%s: %v, %q", line, err, out.String())
 		}
 	}

@@ -92,7 +92,7 @@ func TestDiff(t *testing.T) {
 		{"a delay one way", func(s *Spec) { s.Links[3] = link("s2", "s1", "ab:delay=10ms", "ba:delay=5ms") }, "~ link s1-eth3-s2-eth2 ba:delay 5ms → 10ms"},
 		{"no delay", func(s *Spec) { s.Links[3] = link("s1", "s2") }, "~ link s1-eth3-s2-eth2 delay 5ms → none"},
 		{"an impairment", func(s *Spec) { s.Links[0] = link("h1", "s1", "bw=10", "loss=1") }, "~ link h1-eth0-s1-eth1 bw none → 10mbit, loss none → 1"},
-		{"an MTU", func(s *Spec) { s.Links[0] = link("h1", "s1", "mtu=9000") }, "! link h1-eth0-s1-eth1 mtu none → 9000"},
+		{"an MTU", func(s *Spec) { s.Links[0] = link("h1", "s1", "mtu=9000") }, "~ link h1-eth0-s1-eth1 mtu none → 9000"},
 		{"a driver", func(s *Spec) { s.Links[3].Driver = LinkWire }, "~ link s1-eth3-s2-eth2 driver auto → wire"},
 		{"a second link", func(s *Spec) { s.Links = append(s.Links, link("s1", "s2")) }, "+ link s1-eth4-s2-eth3"},
 		{"a second link first", func(s *Spec) {

@@ -1,7 +1,6 @@
 package topo
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -118,8 +117,7 @@ func (p *Plan) ChangeLink(v LinkView, options ...string) (LinkSettings, error) {
 	return s, p.SetLink(v.ID, s)
 }
 
-// SetLink gives a link other settings. Its MTU stays, and so does its driver if a person
-// chose it.
+// SetLink gives a link other settings. Its driver stays if a person chose it.
 func (p *Plan) SetLink(id int, s LinkSettings) error {
 	i := slices.IndexFunc(p.Links, func(l PlannedLink) bool { return l.ID == id })
 	if i < 0 {
@@ -141,8 +139,6 @@ func (l PlannedLink) mayHave(s LinkSettings) error {
 	switch {
 	case s.Driver != l.Driver && (!free || s.Driver == LinkPatch || s.Driver == LinkHW):
 		return fmt.Errorf("a %s link cannot become a %s link while it exists; delete it and add it again", l.Driver, s.Driver)
-	case s.MTU != l.MTU:
-		return errors.New("a link's MTU cannot change while it exists; delete the link and add it again")
 	}
 	return nil
 }

@@ -99,7 +99,9 @@ func TestChangeLink(t *testing.T) {
 		{"h1-s1", "driver=wire", "driver=wire seed=7"},
 		{"h1-s1", "driver=netem", "seed, record, trace, drop and drop_if need the driver wire; leave driver=netem out"},
 		{"h1-s1", "driver=netem seed=none", "a wire link cannot become a netem link while it exists; delete it and add it again"},
-		{"h1-s1", "mtu=9000", "a link's MTU cannot change while it exists; delete the link and add it again"},
+		{"h1-s1", "mtu=9000", "driver=wire mtu=9000 seed=7"},
+		{"h1-s1", "mtu=0", "driver=wire seed=7"},
+		{"h1-s1", "mtu=60", `mtu: "60" is not an MTU from 68 to 65535`},
 		{"s1-eth1", "loss=101", `loss: "101" is not a percentage from 0 to 100`},
 		{"web-1-s2", "driver=patch", "a veth link cannot become a patch link while it exists; delete it and add it again"},
 	} {

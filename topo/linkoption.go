@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -331,7 +332,7 @@ func (i *Impairment) UnmarshalJSON(b []byte) error {
 			errs = append(errs, fmt.Errorf("%s: %w", k.Name, err))
 		}
 	}
-	for name := range values {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
 		errs = append(errs, fmt.Errorf("unknown key %q of a link's direction", name))
 	}
 	if err := errors.Join(errs...); err != nil {

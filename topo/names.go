@@ -29,6 +29,8 @@ func checkName(name string) error {
 		return fmt.Errorf("the name %q begins with %s, which stands for a NIC of this machine; write another", name, NICPrefix)
 	case name == "." || name == "..":
 		return fmt.Errorf("%q cannot be a name; write one with a letter or digit", name)
+	case name[0] == '-':
+		return fmt.Errorf("the name %q begins with a hyphen, as an option does; write another", name)
 	case strings.ContainsFunc(name, bad):
 		better := strings.Map(func(r rune) rune {
 			if bad(r) {
@@ -46,8 +48,9 @@ func checkName(name string) error {
 const deviceLen = 15
 
 // legalDevice reports whether the kernel takes name for a device that we make, in
-// any namespace: the rules of its dev_valid_name, without '%', which stands for
-// a number, and without what is not ASCII, where its isspace finds spaces.
+// any namespace, and no program takes it for an option: the rules of the kernel's
+// dev_valid_name, without '%', which stands for a number, and without what is not ASCII,
+// where its isspace finds spaces.
 func legalDevice(name string) bool {
 	if name == "" || len(name) > deviceLen {
 		return false
@@ -63,7 +66,7 @@ func legalDevice(name string) bool {
 		return false
 	}
 	// Open vSwitch's own, and those between the ends of netem links.
-	return !strings.HasPrefix(name, "ovs-") && !strings.HasPrefix(name, "netem~")
+	return !strings.HasPrefix(name, "-") && !strings.HasPrefix(name, "ovs-") && !strings.HasPrefix(name, "netem~")
 }
 
 var ethSuffix = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`-eth[0-9]{1,5}$`) })

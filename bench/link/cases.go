@@ -20,40 +20,51 @@ import (
 	"weft/link/wire"
 )
 
-// delay measures how late frames are, with a core that is busy elsewhere.
+// delay measures how late frames are, on a machine that does nothing else, and with a core that is
+// busy elsewhere.
 func (b *bench) delay(ctx context.Context) error {
-	for _, want := range []time.Duration{time.Millisecond, 10 * time.Millisecond, 100 * time.Millisecond} {
-		err := withPair("wire", nil, []string{"delay=" + want.String()}, func(p *pair) error {
-			n := max(100, int(b.length.Seconds()*500))
-			sink, err := p.start(ctx, 1, "udp-sink", "-t", "60s", "-count", strconv.Itoa(n), "-delays")
+	for _, busy := range []bool{false, true} {
+		for _, want := range []time.Duration{time.Millisecond, 10 * time.Millisecond, 100 * time.Millisecond} {
+			r, err := b.delays(ctx, want, busy)
 			if err != nil {
-				return err
-			}
-			spin, err := p.start(ctx, 1, "spin", "-t", b.length.String())
-			if err != nil {
-				return err
-			}
-			source, err := p.start(ctx, 0, "udp-source", "-count", strconv.Itoa(n), "-rate", "500")
-			if err != nil {
-				return err
-			}
-			var r Received
-			var s Sent
-			if err := firstOf(source.result(&s), sink.result(&r), spin.result(new(any))); err != nil {
 				return err
 			}
 			slices.Sort(r.Delays)
 			middle := time.Duration(r.Delays[len(r.Delays)/2]) - want
 			late := time.Duration(r.Delays[len(r.Delays)*99/100]) - want
-			b.row(fmt.Sprintf("delay %v, error", want), fmt.Sprintf("median %v, p99 %v", middle.Round(time.Microsecond), late.Round(time.Microsecond)),
+			what := fmt.Sprintf("delay %v, error", want)
+			if busy {
+				what += ", a core busy"
+			}
+			b.row(what, fmt.Sprintf("median %v, p99 %v", middle.Round(time.Microsecond), late.Round(time.Microsecond)),
 				"≤ 50µs, ≤ 300µs", middle <= 50*time.Microsecond && late <= 300*time.Microsecond)
-			return nil
-		})
-		if err != nil {
-			return err
 		}
 	}
 	return nil
+}
+
+// delays sends datagrams over a wire with a delay, while another process uses a core, or not.
+func (b *bench) delays(ctx context.Context, delay time.Duration, busy bool) (r Received, err error) {
+	err = withPair("wire", nil, []string{"delay=" + delay.String()}, func(p *pair) error {
+		n := max(100, int(b.length.Seconds()*500))
+		sink, err := p.start(ctx, 1, "udp-sink", "-t", "60s", "-count", strconv.Itoa(n), "-delays")
+		if err != nil {
+			return err
+		}
+		if busy {
+			spin, err := p.start(ctx, 1, "spin", "-t", "60s")
+			if err != nil {
+				return err
+			}
+			defer spin.stop()
+		}
+		source, err := p.start(ctx, 0, "udp-source", "-count", strconv.Itoa(n), "-rate", "500")
+		if err != nil {
+			return err
+		}
+		return firstOf(source.result(new(Sent)), sink.result(&r))
+	})
+	return r, err
 }
 
 // Bytes of a frame's headers: what goodput theory takes off.
@@ -62,38 +73,56 @@ const (
 	udpHeaders = 14 + 20 + 8
 )
 
+// keptBusy is the share of the time that hosts must keep a link busy for its rate to be judged.
+const keptBusy = 0.99
+
 // rate compares goodput with theory.
 func (b *bench) rate(ctx context.Context) error {
+	judge := func(what string, got, want, busy, within float64) {
+		what, measured, aim := "rate "+what+" goodput", fmt.Sprintf("%.5g of %.5g Mbit/s", got/1e6, want/1e6), fmt.Sprintf("within %.0f %%", within*100)
+		met := math.Abs(got/want-1) <= within
+		if !met && got < want && busy < keptBusy {
+			b.line(what, measured, aim, fmt.Sprintf("not judged: hosts kept the link busy %.0f %% of the time", busy*100))
+			return
+		}
+		b.row(what, measured, aim, met)
+	}
 	for _, c := range []struct {
 		option string
 		bits   float64
 		within float64
-	}{{"64kbit", 64e3, 0.01}, {"1mbit", 1e6, 0.01}, {"10mbit", 1e7, 0.01}, {"100mbit", 1e8, 0.01}, {"1gbit", 1e9, 0.01}, {"10gbit", 1e10, 0.05}} {
+		window string // of TCP, bytes
+	}{
+		// Less than the queue holds: what TCP sends twice after it has lost a frame, and what waits
+		// for that frame, is not of the link. At 64 kbit/s it is 4 to 10 %.
+		{"64kbit", 64e3, 0.01, "24000"}, {"1mbit", 1e6, 0.01, "24000"}, {"10mbit", 1e7, 0.01, "100000"},
+		{"100mbit", 1e8, 0.01, "0"}, {"1gbit", 1e9, 0.01, "0"}, {"10gbit", 1e10, 0.05, "0"},
+	} {
 		// Where there are few frames a second, one more or less is much.
 		length := max(b.length, time.Duration(min(40, 6+2e6/c.bits))*time.Second)
-		want := c.bits * 1448 / (1448 + tcpHeaders)
-		got, err := b.goodput(ctx, "wire", length, "tcp", []string{"bw=" + c.option, "delay=1ms"})
+		got, busy, err := b.goodput(ctx, "wire", length, "tcp", []string{"bw=" + c.option, "delay=1ms"}, "-window", c.window)
 		if err != nil {
 			return err
 		}
-		b.row("rate "+c.option+", TCP goodput", fmt.Sprintf("%.5g of %.5g Mbit/s", got/1e6, want/1e6), fmt.Sprintf("within %.0f %%", c.within*100), math.Abs(got/want-1) <= c.within)
+		judge(c.option+", TCP", got, c.bits*1448/(1448+tcpHeaders), busy, c.within)
 		if c.bits > 1e9 {
 			continue // no UDP sender here is that fast
 		}
-		want = c.bits * 1472 / (1472 + udpHeaders)
-		got, err = b.goodput(ctx, "wire", length, "udp", []string{"bw=" + c.option})
+		got, busy, err = b.goodput(ctx, "wire", length, "udp", []string{"bw=" + c.option})
 		if err != nil {
 			return err
 		}
-		b.row("rate "+c.option+", UDP goodput", fmt.Sprintf("%.5g of %.5g Mbit/s", got/1e6, want/1e6), fmt.Sprintf("within %.0f %%", c.within*100), math.Abs(got/want-1) <= c.within)
+		judge(c.option+", UDP", got, c.bits*1472/(1472+udpHeaders), busy, c.within)
 	}
 	return nil
 }
 
-// goodput returns what a receiver gets, bit/s, after a third of the time.
-func (b *bench) goodput(ctx context.Context, driver string, length time.Duration, kind string, options []string) (bits float64, err error) {
+// goodput returns what a receiver gets, bit/s, after a third of the time, and the share of that
+// time in which the link had frames to carry.
+func (b *bench) goodput(ctx context.Context, driver string, length time.Duration, kind string, options []string, sinkOptions ...string) (bits, busy float64, err error) {
+	skip := length / 3
 	err = withPair(driver, nil, options, func(p *pair) error {
-		sink, err := p.start(ctx, 1, kind+"-sink", "-t", length.String(), "-skip", (length / 3).String())
+		sink, err := p.start(ctx, 1, append([]string{kind + "-sink", "-t", length.String(), "-skip", skip.String()}, sinkOptions...)...)
 		if err != nil {
 			return err
 		}
@@ -101,15 +130,21 @@ func (b *bench) goodput(ctx context.Context, driver string, length time.Duration
 		if err != nil {
 			return err
 		}
+		stop := make(chan struct{})
+		share := make(chan float64)
+		go func() { share <- p.busy(skip, stop) }()
 		var r Received
-		if err := sink.result(&r); err != nil {
+		err = sink.result(&r)
+		close(stop)
+		busy = <-share
+		if err != nil {
 			return err
 		}
 		source.stop()
 		bits = float64(r.Bytes) * 8 / r.Seconds
 		return nil
 	})
-	return bits, err
+	return bits, busy, err
 }
 
 // loss counts losses of 100,000 frames.
@@ -149,7 +184,7 @@ func (b *bench) tcp(ctx context.Context) error {
 	var wires, veths []float64
 	for range b.runs {
 		for driver, list := range map[string]*[]float64{"veth": &veths, "wire": &wires} {
-			bits, err := b.goodput(ctx, driver, b.length, "tcp", nil)
+			bits, _, err := b.goodput(ctx, driver, b.length, "tcp", nil)
 			if err != nil {
 				return err
 			}
@@ -188,8 +223,12 @@ func (b *bench) pps(ctx context.Context) error {
 			}
 		}
 	}
-	w := median(wires)
-	b.row("64-byte frames a second", fmt.Sprintf("%.0f with %.2f cores; veth %.0f", w, median(cores), median(veths)), "≥ 500000 on one core", w >= 500_000)
+	each := make([]float64, len(wires)) // frames for each second of a core
+	for i := range each {
+		each[i] = wires[i] / cores[i]
+	}
+	core := median(each)
+	b.row("64-byte frames a second of a core", fmt.Sprintf("%.0f (%.0f with %.2f cores; veth %.0f)", core, median(wires), median(cores), median(veths)), "≥ 500000", core >= 500_000)
 	return nil
 }
 
@@ -306,34 +345,13 @@ func fates(r io.Reader) (string, error) {
 
 // bdp is TCP over 50 Mbit/s and 40 ms with a queue of one bandwidth-delay product.
 func (b *bench) bdp(ctx context.Context) error {
-	const want = 50e6 * 1448 / (1448 + tcpHeaders) / 1e6
 	for _, cc := range []string{"cubic", "bbr"} {
-		length := max(b.length, 10*time.Second)
-		err := withPair("wire", nil, []string{"bw=50", "delay=20ms", "queue=250kB"}, func(p *pair) error {
-			sink, err := p.start(ctx, 1, "tcp-sink", "-t", length.String(), "-skip", (length / 2).String())
-			if err != nil {
-				return err
-			}
-			source, err := p.start(ctx, 0, "tcp-source", "-t", length.String(), "-cc", cc)
-			if err != nil {
-				return err
-			}
-			var r Received
-			if err := sink.result(&r); err != nil {
-				return err
-			}
-			source.stop()
-			c, err := p.link.Counters()
-			if err != nil {
-				return err
-			}
-			got := float64(r.Bytes) * 8 / r.Seconds / 1e6
-			b.row("50 Mbit/s, 40 ms, 1 BDP, "+cc, fmt.Sprintf("%.1f of %.1f Mbit/s, %d lost", got, want, c[0].Overflow), "within 5 %", math.Abs(got/want-1) <= 0.05)
-			return nil
-		})
+		r, err := tcpRun(ctx, "wire", cc, max(b.length, 10*time.Second), bdpOptions(bdpMbits)...)
 		if err != nil {
 			return err
 		}
+		got, want := r.goodput/1e6, bdpMbits*float64(tcpPayload)/fullFrame
+		b.row("50 Mbit/s, 40 ms, 1 BDP, "+cc, fmt.Sprintf("%.1f of %.1f Mbit/s, %v", got, want, r), "within 5 %", math.Abs(got/want-1) <= 0.05)
 	}
 	return nil
 }

@@ -46,6 +46,7 @@ type loadConfig struct {
 	delays   bool
 	idle     time.Duration // after which the receiver has all
 	cc       string
+	window   int // bytes of TCP's receive buffer; 0 for the kernel's
 }
 
 // runLoad is the program in a host.
@@ -61,6 +62,7 @@ func runLoad(args []string) error {
 	flags.BoolVar(&c.delays, "delays", false, "report delays")
 	flags.DurationVar(&c.idle, "idle", time.Hour, "end when nothing has come for so long")
 	flags.StringVar(&c.cc, "cc", "cubic", "congestion control")
+	flags.IntVar(&c.window, "window", 0, "receive buffer, bytes")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
@@ -106,7 +108,9 @@ func tcpSource(c loadConfig) (Sent, error) {
 	start := time.Now()
 	for time.Since(start) < c.duration {
 		n, err := unix.Write(fd, buf)
-		if err != nil {
+		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+			break // the receiver has what it wants
+		} else if err != nil {
 			return s, err
 		}
 		s.Bytes += uint64(n)
@@ -127,6 +131,9 @@ func tcpSink(c loadConfig) (Received, error) {
 		return r, err
 	}
 	unix.SetsockoptInt(l, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	if c.window > 0 {
+		unix.SetsockoptInt(l, unix.SOL_SOCKET, unix.SO_RCVBUF, c.window)
+	}
 	if err := unix.Bind(l, &unix.SockaddrInet4{Port: tcpPort}); err != nil {
 		return r, err
 	}

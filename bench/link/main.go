@@ -5,9 +5,16 @@
 //
 //	go run ./bench/link accuracy [netem,wire [PART OF A ROW]]
 //
-// The second form compares drivers, where the kernel has netem, in a network namespace of its own.
+// The second form compares drivers with theory and with each other. netem needs a kernel that has it;
+// there is one in a virtual machine, where time goes with the machine's instructions:
+//
+//	go build -o bin/bench-link ./bench/link
+//	go tool vm -steady -- bin/bench-link accuracy netem "10 Mbit/s, 40 ms"
+//	bin/bench-link accuracy wire "10 Mbit/s, 40 ms"
+//
 // It exits with 1 if an aim was missed. Loads run in processes of their own; the wires' engine is
-// in this one.
+// in this one. A rate that hosts do not keep busy, as on a machine that does other things, is not
+// judged.
 package main
 
 import (
@@ -79,7 +86,7 @@ func run(ctx context.Context, args []string) error {
 			return fmt.Errorf("nothing is called %q", name)
 		}
 	}
-	fmt.Printf("%-34s %-34s %-22s %s\n", "what", "measured", "aim", "")
+	b.line("what", "measured", "aim", "")
 	for _, a := range all {
 		if len(chosen) > 0 && !slices.Contains(chosen, a.name) {
 			continue
@@ -101,7 +108,11 @@ func (b *bench) row(what, measured, aim string, met bool) {
 		verdict = "MISSED"
 		b.missed++
 	}
-	fmt.Printf("%-34s %-34s %-22s %s\n", what, measured, aim, verdict)
+	b.line(what, measured, aim, verdict)
+}
+
+func (b *bench) line(what, measured, aim, verdict string) {
+	fmt.Printf("%-34s %-44s %-18s %s\n", what, measured, aim, verdict)
 }
 
 func median(list []float64) float64 {

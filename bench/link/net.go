@@ -188,3 +188,28 @@ func (p *pair) received() uint64 {
 	}
 	return d.Attrs().Statistics.RxPackets
 }
+
+// busyInterval is how often a link is asked whether it has frames to carry.
+const busyInterval = 5 * time.Millisecond
+
+// busy returns the share of times, from skip on until stop is closed, at which frames waited for
+// the link's rate.
+func (p *pair) busy(skip time.Duration, stop chan struct{}) float64 {
+	asked, waiting := 0, 0
+	for at := time.After(skip); ; at = time.After(busyInterval) {
+		select {
+		case <-stop:
+			return float64(waiting) / float64(max(1, asked))
+		case <-at:
+		}
+		if p.link == nil {
+			continue
+		}
+		if c, err := p.link.Counters(); err == nil {
+			asked++
+			if c[0].Queued > 0 {
+				waiting++
+			}
+		}
+	}
+}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -47,12 +48,16 @@ func (p *program) upCommand() *cobra.Command {
 		if err := noEmptyValues(cmd.Flags()); err != nil {
 			return err
 		}
+		ofFile := len(args) > 0 && filepath.Ext(args[0]) == ".py" && o.Topo != ""
+		if ofFile { // one of those in the file
+			args, o.Topo = append(args, "topo="+o.Topo), ""
+		}
 		c, err := o.config(cmd.Context(), p)
 		if err != nil {
 			return err
 		}
 		if len(args) > 0 {
-			if err := onlyName(network.flags, cmd.Flags()); err != nil {
+			if err := onlyName(network.flags, cmd.Flags(), ofFile); err != nil {
 				return err
 			}
 			if c.Spec, err = p.readTopology(cmd.Context(), args[0], args[1:], *allow); err != nil {
@@ -90,11 +95,12 @@ func allowFlag(f *pflag.FlagSet) *bool {
 	return f.Bool("allow", false, "let the file do what you may: its commands write anywhere, its controllers run outside the network")
 }
 
-// onlyName refuses options of the network beside a file, which describes all of it.
-func onlyName(network, given *pflag.FlagSet) error {
+// onlyName refuses options of the network beside a file, which describes all of it; andTopo says
+// that --topo chooses one of those in the file.
+func onlyName(network, given *pflag.FlagSet, andTopo bool) error {
 	var errs []error
 	given.Visit(func(f *pflag.Flag) {
-		if network.Lookup(f.Name) != nil && f.Name != "name" {
+		if network.Lookup(f.Name) != nil && f.Name != "name" && !(andTopo && f.Name == "topo") {
 			errs = append(errs, fmt.Errorf("%s: the file says this; leave the option out", spelled(f)))
 		}
 	})

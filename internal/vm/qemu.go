@@ -29,14 +29,21 @@ func tagWritable(i int) string { return fmt.Sprintf("writable%d", i) }
 // qemuArgs are the arguments of qemu 7.2, as of qemu-system-x86_64(1).
 func (m Machine) qemuArgs(c *Cache) []string {
 	accel := "tcg,thread=multi,tb-size=1024" // MiB of translated code
-	if m.KVM {
+	switch {
+	case m.KVM:
 		accel = "kvm"
+	case m.Steady:
+		accel = "tcg,thread=single,tb-size=1024"
 	}
 	args := []string{
 		"-accel", accel, "-cpu", "max,la57=off", "-smp", fmt.Sprint(m.CPUs), "-m", fmt.Sprint(m.Memory), "-machine", "q35",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-kernel", c.kernel(), "-initrd", fmt.Sprintf("/proc/self/fd/%d", fdInitrd), "-append", strings.Join(m.kernelArgs(), " "),
 		"-device", "virtio-serial-pci",
+	}
+	if m.Steady {
+		// Two nanoseconds an instruction; no time passes while there is nothing to do.
+		args = append(args, "-icount", "shift=1,sleep=off")
 	}
 	for _, p := range []struct {
 		fd   int

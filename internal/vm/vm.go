@@ -47,6 +47,9 @@ type Machine struct {
 	Memory int // MiB, default 2048
 	// KVM uses the processor's virtualisation instead of emulation.
 	KVM bool
+	// Steady counts the guest's time by its instructions: what it measures does not depend on
+	// what else this machine does. Not with KVM, nor with several CPUs.
+	Steady bool
 	// Modules are loaded before the command starts. The kernel loads most by itself.
 	Modules []string
 	// NICs are emulated network cards, joined in pairs: 1st with 2nd, 3rd with 4th …
@@ -115,6 +118,9 @@ func (m Machine) checked() (Machine, error) {
 	var errs []error
 	if m.CPUs < 0 || m.CPUs > 64 {
 		errs = append(errs, fmt.Errorf("%d CPUs: 1 to 64 are possible", m.CPUs))
+	}
+	if m.Steady && (m.KVM || m.CPUs > 1) {
+		errs = append(errs, errors.New("a steady machine has one processor, which is emulated"))
 	}
 	if m.Memory < 256 {
 		errs = append(errs, fmt.Errorf("%d MiB of memory: 256 are the least", m.Memory))

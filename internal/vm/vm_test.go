@@ -36,6 +36,8 @@ func TestChecked(t *testing.T) {
 	}
 	for want, bad := range map[string]Machine{
 		"-1 CPUs":            {CPUs: -1},
+		"is emulated":        {KVM: true, Steady: true},
+		"one processor":      {CPUs: 2, Steady: true},
 		"17 MiB of memory":   {Memory: 17},
 		"15 NICs: 0 to 14":   {NICs: 15},
 		"-3 NICs":            {NICs: -3},
@@ -60,7 +62,8 @@ func TestQEMUArgs(t *testing.T) {
 		"small": {},
 		"all": {CPUs: 2, Memory: 1024, NICs: 3, NICModel: "virtio-net-pci", Hugepages: 64,
 			Writable: []string{os.TempDir()}, KernelArgs: []string{"quiet"}, QEMUArgs: []string{"-snapshot"}},
-		"kvm": {KVM: true, NICs: 1, NoIOMMU: true},
+		"kvm":    {KVM: true, NICs: 1, NoIOMMU: true},
+		"steady": {Steady: true},
 	} {
 		m, err := m.checked()
 		if err != nil {

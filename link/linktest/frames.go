@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"weft/link"
 )
 
 // etherType is that for local experiments (IEEE 802), which no host answers.
@@ -34,6 +36,7 @@ const (
 
 // A sender sends numbered frames from a host to the other.
 type sender struct {
+	lab  *Lab
 	fd   int
 	next int
 }
@@ -68,7 +71,7 @@ func packetSocket(tb testing.TB, l *Lab, host int) int {
 
 func newSender(tb testing.TB, l *Lab, host int) *sender {
 	tb.Helper()
-	s := &sender{fd: packetSocket(tb, l, host)}
+	s := &sender{lab: l, fd: packetSocket(tb, l, host)}
 	tb.Cleanup(func() { unix.Close(s.fd) })
 	return s
 }
@@ -95,12 +98,17 @@ func (s *sender) send(tb testing.TB, host, length int) {
 	_, err := unix.Write(s.fd, b)
 	must(tb, err)
 	s.next++
+	s.lab.sent[host]++
 }
 
 // A sink collects the frames that arrive at a host.
 type sink struct {
+	source int    // the host that sends them
+	before uint64 // frames that were delivered before
+
 	mu     sync.Mutex
 	frames []frame
+	seen   uint64 // frames of any kind
 	err    error
 	stop   chan struct{}
 	done   chan struct{}
@@ -114,8 +122,9 @@ func newReturnSink(tb testing.TB, l *Lab, host int) *sink { return newSinkFrom(t
 
 func newSinkFrom(tb testing.TB, l *Lab, host, source int) *sink {
 	tb.Helper()
-	k := &sink{stop: make(chan struct{}), done: make(chan struct{})}
+	k := &sink{source: source, stop: make(chan struct{}), done: make(chan struct{})}
 	fd := packetSocket(tb, l, host)
+	k.before = l.Counters(tb)[source].Delivered
 	go func() {
 		defer close(k.done)
 		defer unix.Close(fd)
@@ -136,13 +145,20 @@ func newSinkFrom(tb testing.TB, l *Lab, host, source int) *sink {
 				k.mu.Unlock()
 				return
 			}
-			if ll, ok := from.(*unix.SockaddrLinklayer); ok && ll.Pkttype == unix.PACKET_OUTGOING || n < minLength {
+			if ll, ok := from.(*unix.SockaddrLinklayer); ok && ll.Pkttype == unix.PACKET_OUTGOING {
+				continue
+			}
+			if n < minLength {
+				k.mu.Lock()
+				k.seen++
+				k.mu.Unlock()
 				continue
 			}
 			f := parse(b[:n], source)
 			f.time = arrival(oob[:oobn])
 			f.at += time.Duration(f.time.UnixNano())
 			k.mu.Lock()
+			k.seen++
 			k.frames = append(k.frames, f)
 			k.mu.Unlock()
 		}
@@ -208,9 +224,11 @@ func (k *sink) all(tb testing.TB) []frame {
 // quiet returns what has arrived once the link and the sink have nothing more.
 func (k *sink) quiet(tb testing.TB, l *Lab) []frame {
 	tb.Helper()
-	Eventually(tb, "the link is empty", func() bool {
+	Eventually(tb, "the link has taken what was sent and is empty, and the sink has what it delivered", func() bool {
 		c := l.Counters(tb)
-		return c[0].Queued+c[0].InFlight+c[1].Queued+c[1].InFlight == 0
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		return taken(c[0]) >= l.sent[0] && taken(c[1]) >= l.sent[1] && empty(c) && (k.err != nil || k.seen >= c[k.source].Delivered-k.before)
 	})
 	last := -1
 	Eventually(tb, "nothing more arrives", func() bool {
@@ -221,4 +239,9 @@ func (k *sink) quiet(tb testing.TB, l *Lab) []frame {
 		return same
 	})
 	return k.all(tb)
+}
+
+// empty reports whether no frame is on its way.
+func empty(c [2]link.Counters) bool {
+	return c[0].Queued+c[0].QueuedBytes+c[0].InFlight+c[1].Queued+c[1].QueuedBytes+c[1].InFlight == 0
 }

@@ -60,6 +60,8 @@ type Lab struct {
 	Link   link.Shaper
 	Hosts  [2]*ns.Net
 	Config link.Config
+
+	sent [2]uint64 // frames by each host, of which tests know
 }
 
 // Addr is the address of host 0 or 1.
@@ -175,8 +177,8 @@ func room(fd int) error {
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, large))
 }
 
-// setUp takes a host's device up or down.
-func (l *Lab) setUp(host int, up bool) error {
+// SetUp takes a host's device up or down.
+func (l *Lab) SetUp(host int, up bool) error {
 	h, err := l.Hosts[host].Handle()
 	if err != nil {
 		return err
@@ -200,12 +202,34 @@ func (l *Lab) Counters(tb testing.TB) [2]link.Counters {
 	return c
 }
 
-// Eventually waits until f says true, for 10 seconds at most.
+// inHand bounds the frames that a host has sent and the link has not yet taken: the queues of hosts
+// hold as many, however late the link is.
+const inHand = 400
+
+// Pace returns what to call for each frame that a host sends. It waits for the link where that is
+// late.
+func (l *Lab) Pace(tb testing.TB, host int) (sent func()) {
+	tb.Helper()
+	n, before := uint64(0), taken(l.Counters(tb)[host])
+	return func() {
+		tb.Helper()
+		if n++; n%(inHand/2) == 0 {
+			Eventually(tb, "the link takes the frames that were sent", func() bool { return taken(l.Counters(tb)[host])-before+inHand/2 > n })
+		}
+	}
+}
+
+// taken returns how many frames a link has taken.
+func taken(c link.Counters) uint64 {
+	return c.Delivered + c.Queued + c.InFlight + c.Lost + c.Filtered + c.Overflow + c.AQMDrops + c.NoMemory + c.Down + c.Oversized - c.Duplicated
+}
+
+// Eventually waits until f says true, for 30 seconds at most.
 func Eventually(tb testing.TB, what string, f func() bool) {
 	tb.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			tb.Fatalf("not in 10 s: %s", what)
+			tb.Fatalf("not in 30 s: %s", what)
 		}
 	}
 }

@@ -27,6 +27,8 @@ func Run(t *testing.T, add func(*testing.T) Adder) {
 		{"duplicate", duplicate},
 		{"corrupt", corrupt},
 		{"segments", segments},
+		{"stream", stream},
+		{"datagrams", datagrams},
 		{"rate", rate},
 		{"queue", queue},
 		{"unpushed", unpushed},
@@ -35,10 +37,14 @@ func Run(t *testing.T, add func(*testing.T) Adder) {
 		{"fair", fair},
 		{"ecn", ecn},
 		{"change", change},
+		{"mtu", mtu},
 		{"down", down},
 		{"return", comeBack},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.test(t, add(t)) })
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel() // they wait most of the time
+			c.test(t, add(t))
+		})
 	}
 }
 
@@ -73,14 +79,13 @@ func near(t *testing.T, what string, n, total int, p, burst float64) {
 	}
 }
 
-// sendMany sends frames as fast as the queues of hosts take them.
-func sendMany(t *testing.T, s *sender, host, n, length int) {
+// sendMany sends frames as fast as the link takes them.
+func sendMany(t *testing.T, l *Lab, s *sender, host, n, length int) {
 	t.Helper()
-	for i := range n {
+	sent := l.Pace(t, host)
+	for range n {
 		s.send(t, host, length)
-		if i%50 == 49 {
-			time.Sleep(time.Millisecond)
-		}
+		sent()
 	}
 }
 

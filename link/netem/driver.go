@@ -3,6 +3,7 @@ package netem
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -52,6 +53,7 @@ func (d *Driver) Add(c link.Config) (link.Shaper, error) {
 	if l.mtu == 0 {
 		l.mtu = 1500
 	}
+	l.room = l.mtu
 	var plans [2]stages
 	for i, impairment := range []topo.Impairment{c.Settings.AB, c.Settings.BA} {
 		var err error
@@ -73,10 +75,11 @@ type netemLink struct {
 	d    *Driver
 	nl   *rtnl
 	ends [2]link.End
-	mtu  int
 
 	mu      sync.Mutex
 	closed  bool
+	mtu     int    // of the ends
+	room    int    // MTU of the devices between
 	devices []int  // to delete
 	middle  [2]int // the pair that has the fates; 0: not yet
 	ways    [2]way
@@ -159,19 +162,49 @@ func (l *netemLink) make(comeBack bool, plans [2]stages) error {
 // Set changes what happens to frames that go one way. Those in flight arrive as they were going
 // to; none overtakes them for that, but for a frame that waits for a queue of another kind.
 func (l *netemLink) Set(direction int, i topo.Impairment) error {
-	next, err := plan(i, l.mtu)
-	if err != nil {
-		return err
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		return ErrClosed
 	}
+	next, err := plan(i, l.mtu)
+	if err != nil {
+		return err
+	}
 	if err := l.reap(&l.ways[direction]); err != nil {
 		return err
 	}
 	return l.apply(direction, next)
+}
+
+// SetMTU changes the MTU of both ends. Between them there stays room for what is in flight.
+func (l *netemLink) SetMTU(mtu int) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return ErrClosed
+	}
+	if mtu > l.room {
+		for _, index := range append(slices.Clone(l.devices), l.middle[1]) {
+			if index == 0 {
+				continue
+			}
+			if err := l.nl.setMTU(index, mtu); err != nil {
+				return err
+			}
+		}
+		l.room = mtu
+	}
+	for i, e := range l.ends {
+		if err := e.SetMTU(mtu); err != nil {
+			for _, e := range l.ends[:i+1] {
+				err = errors.Join(err, e.SetMTU(l.mtu))
+			}
+			return err
+		}
+	}
+	l.mtu = mtu
+	return nil
 }
 
 // apply makes a way what is planned, in steps each of which lets all frames pass.
@@ -249,7 +282,7 @@ func (l *netemLink) makeMiddle() error {
 	if l.middle[0] != 0 {
 		return nil
 	}
-	p, q := l.d.newPort(l.mtu), l.d.newPort(l.mtu)
+	p, q := l.d.newPort(l.room), l.d.newPort(l.room)
 	if err := l.nl.veth(p, q); err != nil {
 		return err
 	}
@@ -316,7 +349,7 @@ func (l *netemLink) setRate(w *way, next *rate) error {
 }
 
 func (l *netemLink) makeShape(r *rate) (*shape, error) {
-	p := l.d.newPort(l.mtu)
+	p := l.d.newPort(l.room)
 	if err := l.nl.ifb(p); err != nil {
 		return nil, err
 	}

@@ -162,6 +162,14 @@ func (r *rtnl) setFlags(index int, flags uint32) error {
 	return nil
 }
 
+// setMTU changes that of a device.
+func (r *rtnl) setMTU(index, mtu int) error {
+	if err := r.do(unix.RTM_SETLINK, 0, port{index: index}.info(), nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(mtu)))); err != nil {
+		return fmt.Errorf("MTU %d of device %d: %w", mtu, index, err)
+	}
+	return nil
+}
+
 // index returns that of a device by name.
 func (r *rtnl) index(name string) (int, error) {
 	msgs, err := r.request(unix.RTM_GETLINK, 0, port{}.info(), nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name))).Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)

@@ -34,7 +34,10 @@ func (e *Engine) carry() {
 		for i, x := range ends {
 			// No device that is down can be written to. One that was never up is about to be.
 			up := polled[i].Revents&unix.POLLOUT != 0
-			if x.wasUp = x.wasUp || up; x.wasUp {
+			if up {
+				x.wasUp.Store(true)
+			}
+			if x.wasUp.Load() {
 				ends[i^1].setCarrier(up)
 			}
 		}

@@ -26,11 +26,15 @@ type end struct {
 	mu sync.Mutex
 	fd int
 
+	place int32 // in the shard's batch, 0 if not there
+
 	noCarrier atomic.Bool // the device has none
-	wasUp     bool        // carry has seen it up
+	wasUp     atomic.Bool // the device has been up
 
 	lost   uint64       // frames that the socket has dropped
 	remove func() error // makes the device go with fd; may be nil
+	// room makes the other side of the pair take frames of an MTU; nil of a TAP device.
+	room func(mtu int) error
 }
 
 // newEnd makes an end in place. One without a namespace of its own is in the process's, and up.
@@ -57,6 +61,16 @@ func (e *end) close() error {
 		e.remove = nil
 	}
 	return errors.Join(err, e.leave())
+}
+
+// setMTU changes the device's MTU.
+func (e *end) setMTU(mtu int) error {
+	if e.room != nil {
+		if err := e.room(mtu); err != nil {
+			return fmt.Errorf("MTU %d of %s: %w", mtu, e.Device, err)
+		}
+	}
+	return e.SetMTU(mtu)
 }
 
 // leave lets go of the device, which goes with its namespace.
@@ -180,7 +194,7 @@ func (e *Engine) newVeth(at link.End, mtu int) (*end, error) {
 			return nil // with the host's namespace
 		}
 		return err
-	}}
+	}, room: func(mtu int) error { return b.handle.LinkSetMTU(v, mtu) }}
 	err = place.Do(func() error {
 		if err := link.KeepFeatures(at.Device, vnet.Expressible); err != nil {
 			return err

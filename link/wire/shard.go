@@ -25,6 +25,7 @@ type way struct {
 	place   int   // in the shard's timers, -1 if not there
 	ready   bool  // in may have frames
 	streak  int   // frames read since in was empty
+	ask     int   // how many frames in is thought to have, at most batchSize
 	brimful bool  // in may have been full at some time
 }
 
@@ -66,6 +67,10 @@ type shard struct {
 	events  [128]unix.EpollEvent
 	iov     [2]unix.Iovec
 	scratch []byte
+	batch   *batch // nil without
+	tried   bool   // to have one
+	passing [batchSize]*lane.Buffer
+	leaving [batchSize]lane.Run
 
 	mu     sync.Mutex
 	inbox  []func()
@@ -159,6 +164,7 @@ func (s *shard) run() {
 	prefer(s.log)
 	s.spin = newSpinner()
 	defer s.spin.close()
+	defer s.endBatches()
 	for {
 		s.read()
 		s.depart()
@@ -191,36 +197,141 @@ func (s *shard) readWay(w *way) (more bool) {
 	if w.in.fd < 0 {
 		return false
 	}
-	for range readBudget {
-		b := s.pool.Scratch()
-		space := b.Space()
-		n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(w.in.fd), uintptr(unsafe.Pointer(&space[0])), uintptr(len(space)))
-		if errno != 0 {
-			// Nothing more, or the device is gone or down.
-			more = errno == unix.EINTR
+	for n := 0; n < readBudget; {
+		var k int
+		if ask := min(w.ask, readBudget-n); ask >= leastBatch && s.batches() {
+			k, more = s.readBatch(w, ask)
+		} else {
+			k, more = s.readOne(w)
+		}
+		n += k
+		if !more {
 			w.streak = 0
 			break
 		}
-		more = true
-		if w.streak++; w.streak >= device.QueueLength/2 {
+		if w.streak += k; w.streak >= device.QueueLength/2 {
 			w.brimful = true
 		}
-		if !b.Fill(int(n)) {
-			continue
-		}
-		if w.lane.Plain() {
-			if w.lane.Pass(b) {
-				w.lane.Passed(b, s.write(w, b.Data(), nil))
-			}
-			continue
-		}
-		w.lane.Arrive(s.now(), b)
 	}
 	s.due(w)
 	if s.tidy == lane.Never {
 		s.tidy = s.now() + int64(tidying)
 	}
 	return more
+}
+
+// A short frame costs as much as the system calls that carry it, a long one what it takes to copy
+// it, best while it is in the processor's cache. So where frames are short, a way is asked for
+// several at once: for twice as many each time that there were as many.
+const (
+	shortFrame = 2 << 10
+	leastBatch = 4
+)
+
+// readOne reads one frame, if there is one.
+func (s *shard) readOne(w *way) (n int, more bool) {
+	b := s.pool.Scratch()
+	space := b.Space()
+	size, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(w.in.fd), uintptr(unsafe.Pointer(&space[0])), uintptr(len(space)))
+	if errno != 0 {
+		// Nothing more, or the device is gone or down.
+		w.ask = 1
+		return 0, errno == unix.EINTR
+	}
+	w.ask = min(2*w.ask, batchSize)
+	if size > shortFrame {
+		w.ask = 1
+	}
+	if b.Fill(int(size)) {
+		if !w.lane.Plain() {
+			w.lane.Arrive(s.now(), b)
+		} else if w.lane.Pass(b) {
+			w.lane.Passed(b, s.write(w, b.Data(), nil))
+		}
+	}
+	return 1, true
+}
+
+// readBatch reads up to so many frames at once.
+func (s *shard) readBatch(w *way, ask int) (n int, more bool) {
+	list := s.pool.Batch(batchSize)[:ask]
+	for _, b := range list {
+		s.batch.add(opRead, w.in, b.Space())
+	}
+	results, err := s.batch.do()
+	if err == nil {
+		err = s.batch.check(results)
+	}
+	if err != nil {
+		s.log.Debug("wires carry frames one by one", "error", err)
+		s.endBatches()
+	}
+	w.ask = batchSize
+	now, passing := s.now(), s.passing[:0]
+	for i, b := range list {
+		size := results[i]
+		if size < 0 {
+			continue // nothing more, or the device is gone or down
+		}
+		n++
+		if size > shortFrame {
+			w.ask = 1
+		}
+		switch {
+		case !b.Fill(int(size)):
+		case !w.lane.Plain():
+			w.lane.Arrive(now, b)
+		case w.lane.Pass(b):
+			passing = append(passing, b)
+		}
+	}
+	s.pass(w, passing)
+	if n < ask {
+		w.ask = max(1, n)
+	}
+	return n, n == ask
+}
+
+// pass writes frames to which nothing is done.
+func (s *shard) pass(w *way, list []*lane.Buffer) {
+	if s.batch == nil || w.out.fd < 0 || len(list) < leastBatch {
+		for _, b := range list {
+			w.lane.Passed(b, s.write(w, b.Data(), nil))
+		}
+		return
+	}
+	for _, b := range list {
+		s.batch.add(opWrite, w.out, b.Data())
+	}
+	results, _ := s.batch.do()
+	for i, b := range list {
+		w.lane.Passed(b, fate(unix.Errno(max(0, -results[i]))))
+	}
+}
+
+// batches reports whether frames can be read and written several at once.
+func (s *shard) batches() bool {
+	if !s.tried {
+		s.tried = true
+		var err error
+		if s.batch, err = newBatch(); err != nil {
+			s.batch = nil
+			s.log.Debug("wires carry frames one by one", "error", err)
+		}
+	}
+	return s.batch != nil
+}
+
+// endBatches lets frames be read and written one by one.
+func (s *shard) endBatches() {
+	if s.batch == nil {
+		return
+	}
+	for _, w := range s.ways {
+		w.in.place, w.out.place = 0, 0
+	}
+	s.batch.close()
+	s.batch = nil
 }
 
 // due puts a way where its next frames are due.
@@ -243,16 +354,47 @@ func (s *shard) depart() {
 	now := s.now()
 	for len(s.timers) > 0 && s.timers[0].next <= now {
 		w := s.timers[0]
+		leaving := s.leaving[:0]
 		for range writeBudget {
 			r, ok := w.lane.Depart(now)
 			if !ok {
 				break
 			}
-			head, rest := r.Parts(s.scratch)
-			w.lane.Done(&r, s.write(w, head, rest), now)
+			if leaving = append(leaving, r); len(leaving) == cap(leaving) {
+				s.leave(w, leaving, now)
+				leaving = leaving[:0]
+			}
 		}
+		s.leave(w, leaving, now)
 		s.woken = now
 		s.due(w)
+	}
+}
+
+// leave writes frames that are due.
+func (s *shard) leave(w *way, list []lane.Run, now int64) {
+	for len(list) > 0 {
+		n := 0 // of those that leave in one piece
+		for s.batch != nil && s.batch.works && w.out.fd >= 0 && n < len(list) && list[n].Whole() {
+			n++
+		}
+		if n < leastBatch {
+			n = max(1, n)
+			for i := range list[:n] {
+				head, rest := list[i].Parts(s.scratch)
+				w.lane.Done(&list[i], s.write(w, head, rest), now)
+			}
+		} else {
+			for i := range list[:n] {
+				head, _ := list[i].Parts(nil)
+				s.batch.add(opWrite, w.out, head)
+			}
+			results, _ := s.batch.do()
+			for i := range list[:n] {
+				w.lane.Done(&list[i], fate(unix.Errno(max(0, -results[i]))), now)
+			}
+		}
+		list = list[n:]
 	}
 }
 
@@ -270,6 +412,11 @@ func (s *shard) write(w *way, head, rest []byte) record.Fate {
 		s.iov[1].SetLen(len(rest))
 		_, _, errno = unix.RawSyscall(unix.SYS_WRITEV, uintptr(w.out.fd), uintptr(unsafe.Pointer(&s.iov)), 2)
 	}
+	return fate(errno)
+}
+
+// fate is that of a frame that was written.
+func fate(errno unix.Errno) record.Fate {
 	switch errno {
 	case 0:
 		return record.Delivered
@@ -335,8 +482,11 @@ func (s *shard) wake(events int) bool {
 				w.ready = true
 				s.ready = append(s.ready, w)
 			}
-			if s.events[i].Events&unix.EPOLLOUT != 0 && w.out.noCarrier.Load() {
-				go w.out.setCarrier(true) // in has come up; the kernel's lock may take a while
+			if s.events[i].Events&unix.EPOLLOUT != 0 { // in has come up
+				w.in.wasUp.Store(true)
+				if w.out.noCarrier.Load() {
+					go w.out.setCarrier(true) // the kernel's lock may take a while
+				}
 			}
 		}
 	}
@@ -395,6 +545,10 @@ func (t *timers) Pop() any {
 // remove ends a way.
 func (s *shard) remove(w *way) {
 	delete(s.ways, int32(w.in.fd))
+	if s.batch != nil {
+		s.batch.forget(w.in)
+		s.batch.forget(w.out)
+	}
 	if w.in.fd >= 0 {
 		unix.EpollCtl(s.epoll, unix.EPOLL_CTL_DEL, w.in.fd, nil)
 	}

@@ -19,6 +19,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/bpf"
@@ -78,9 +79,10 @@ var ErrClosed = errors.New("the wire is closed")
 // up.
 func (e *Engine) Add(c link.Config) (link.Shaper, error) {
 	w := &wire{engine: e, cfg: c}
+	w.mtu.Store(int64(cmp.Or(c.Settings.MTU, link.DefaultMTU)))
 	var err error
 	for i, end := range []link.End{c.A, c.B} {
-		if w.ends[i], err = e.newEnd(end, w.mtu()); err != nil {
+		if w.ends[i], err = e.newEnd(end, int(w.mtu.Load())); err != nil {
 			return nil, errors.Join(err, w.Close())
 		}
 	}
@@ -137,19 +139,13 @@ type wire struct {
 	home   int
 	shard  *shard
 	record *recorder // nil without a record
+	mtu    atomic.Int64
 
 	mu     sync.Mutex
 	closed bool
 }
 
 var _ link.Shaper = (*wire)(nil)
-
-func (w *wire) mtu() int {
-	if w.cfg.Settings.MTU == 0 {
-		return 1500
-	}
-	return w.cfg.Settings.MTU
-}
 
 // start lets frames pass.
 func (w *wire) start() error {
@@ -208,7 +204,7 @@ const filterPatience = 10 * time.Second
 
 // lane returns what a lane needs to know of an impairment.
 func (w *wire) lane(i topo.Impairment) (lane.Config, error) {
-	c := lane.Config{Impairment: i, MTU: w.mtu()}
+	c := lane.Config{Impairment: i, MTU: int(w.mtu.Load())}
 	if i.DropIf != "" {
 		ctx, cancel := context.WithTimeout(context.Background(), filterPatience)
 		defer cancel()
@@ -255,6 +251,25 @@ func (w *wire) Set(direction int, i topo.Impairment) error {
 		return ErrClosed
 	}
 	return err
+}
+
+// SetMTU changes the MTU of both ends.
+func (w *wire) SetMTU(mtu int) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return ErrClosed
+	}
+	for i, e := range w.ends {
+		if err := e.setMTU(mtu); err != nil {
+			for _, e := range w.ends[:i+1] {
+				err = errors.Join(err, e.setMTU(int(w.mtu.Load())))
+			}
+			return err
+		}
+	}
+	w.mtu.Store(int64(mtu))
+	return nil
 }
 
 // Counters says what happened to frames since the wire was made. What a device dropped because

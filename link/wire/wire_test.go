@@ -2,12 +2,10 @@ package wire
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -19,188 +17,27 @@ import (
 
 	"weft/internal/device"
 	"weft/link"
+	"weft/link/linktest"
 	"weft/link/record"
 	"weft/topo"
 )
 
-// withBothEnds runs a test with TAP devices, where there are some, and without.
-func withBothEnds(t *testing.T, test func(t *testing.T, tun string)) {
-	t.Run("tap", func(t *testing.T) {
-		needTAP(t)
-		test(t, device.TUN)
-	})
-	t.Run("veth", func(t *testing.T) { test(t, noTUN) })
-}
-
-const noTUN = "/nonexistent"
-
-func needTAP(t *testing.T) {
-	fd, err := unix.Open(device.TUN, unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Skipf("no TAP devices for this user: %s: %v", device.TUN, err)
-	}
-	unix.Close(fd)
-}
-
-// No frame is early, and most are late by microseconds.
-func TestDelay(t *testing.T) {
+// Wires do what every driver's links do, with ends of either kind.
+func TestLinks(t *testing.T) {
 	withBothEnds(t, func(t *testing.T, tun string) {
-		l := newLab(t, tun, nil)
-		socks := l.udp(t)
-		for _, want := range []time.Duration{0, time.Millisecond, 20 * time.Millisecond} {
-			l.set(t, "delay="+want.String())
-			reach(t, socks)
-			var got []time.Duration
-			for range 11 {
-				got = append(got, oneWay(t, socks))
-			}
-			slices.Sort(got)
-			t.Logf("delay %v: median %v, from %v to %v", want, got[5], got[0], got[10])
-			if got[0] < want {
-				t.Errorf("delay %v: a frame took only %v", want, got[0])
-			}
-		}
+		e := newEngine(t, tun)
+		linktest.Run(t, func(*testing.T) linktest.Adder { return e.Add })
 	})
 }
 
-// A stream of many super-frames arrives as it was sent, whatever happens to their frames.
-func TestTCP(t *testing.T) {
-	withBothEnds(t, func(t *testing.T, tun string) {
-		for _, options := range [][]string{
-			{},
-			{"delay=1ms"},
-			{"bw=400", "delay=1ms"},
-			{"loss=0.5", "duplicate=2", "delay=1ms", "jitter=1ms", "overtake=true"},
-			{"corrupt=1", "reorder=5", "delay=1ms"},
-			{"bw=200", "aqm=fq_codel", "ecn=true", "slot=1ms"},
-		} {
-			for _, six := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%s,six=%v", strings.Join(options, ","), six), func(t *testing.T) {
-					l := newLab(t, tun, nil, options...)
-					l.transfer(t, six, 2_000_000)
-					checkCounters(t, l)
-				})
-			}
-		}
-	})
-}
-
-// transfer sends so many bytes by TCP from host 0 to host 1.
-func (l *lab) transfer(t *testing.T, six bool, size int) {
+// send sends datagrams from a host.
+func send(t *testing.T, l *lab, host, n, size int) {
 	t.Helper()
-	network, address := "tcp4", "10.0.0.2:5001"
-	if six {
-		network, address = "tcp6", "[fd00::2]:5001"
-	}
-	data := make([]byte, size)
-	for i := range data {
-		data[i] = byte(i * i >> 7)
-	}
-	var listener net.Listener
-	must(t, l.hosts[1].Do(func() (err error) {
-		listener, err = net.Listen(network, address)
-		return err
-	}))
-	defer listener.Close()
-	sum := make(chan [32]byte, 1)
-	go func() {
-		c, err := listener.Accept()
-		if err != nil {
-			return
-		}
-		defer c.Close()
-		h := sha256.New()
-		io.Copy(h, c)
-		sum <- [32]byte(h.Sum(nil))
-	}()
-	var c net.Conn
-	must(t, l.hosts[0].Do(func() (err error) {
-		c, err = net.DialTimeout(network, address, 20*time.Second)
-		return err
-	}))
-	must(t, c.SetDeadline(time.Now().Add(60*time.Second)))
-	_, err := c.Write(data)
-	must(t, err)
-	must(t, c.Close())
-	select {
-	case got := <-sum:
-		if got != sha256.Sum256(data) {
-			t.Error("what arrived is not what was sent")
-		}
-	case <-time.After(60 * time.Second):
-		t.Fatal("the stream does not end")
-	}
-}
-
-// checkCounters checks that each frame that a host has sent is accounted for.
-func checkCounters(t *testing.T, l *lab) {
-	t.Helper()
-	eventually(t, "frames stay on their way", func() bool {
-		c, err := l.wire.Counters()
+	c, sent := l.UDP(t)[host], l.Pace(t, host)
+	for range n {
+		_, err := c.Write(make([]byte, size))
 		must(t, err)
-		for way, c := range c {
-			if c.Delivered == 0 {
-				t.Fatalf("way %d: nothing was delivered", way)
-			}
-		}
-		return c[0].Queued+c[0].QueuedBytes+c[0].InFlight+c[1].Queued+c[1].QueuedBytes+c[1].InFlight == 0
-	})
-}
-
-// UDP segments (UDP_SEGMENT) are the datagrams that they stand for.
-func TestUDPSegments(t *testing.T) {
-	withBothEnds(t, func(t *testing.T, tun string) {
-		for _, options := range [][]string{{"delay=1ms"}, {"bw=100"}, {"jitter=1ms", "delay=2ms", "overtake=true"}} {
-			l := newLab(t, tun, nil, options...)
-			socks := l.udp(t)
-			reach(t, socks)
-			raw, err := socks[0].SyscallConn()
-			must(t, err)
-			must(t, raw.Control(func(fd uintptr) {
-				err = unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_SEGMENT, 1000)
-			}))
-			if errors.Is(err, unix.ENOPROTOOPT) {
-				t.Skip("this kernel has no UDP_SEGMENT")
-			}
-			must(t, err)
-			data := make([]byte, 10_500)
-			for i := range data {
-				data[i] = byte(i / 1000)
-			}
-			_, err = socks[0].Write(data)
-			must(t, err)
-			seen := map[byte]int{}
-			for range 11 {
-				var b [2000]byte
-				must(t, socks[1].SetReadDeadline(time.Now().Add(5*time.Second)))
-				n, err := socks[1].Read(b[:])
-				must(t, err)
-				seen[b[0]] += n
-			}
-			for i := range byte(11) {
-				want := 1000
-				if i == 10 {
-					want = 500
-				}
-				if seen[i] != want {
-					t.Errorf("%v: datagram %d has %d bytes, want %d", options, i, seen[i], want)
-				}
-			}
-		}
-	})
-}
-
-// send sends numbered datagrams.
-func send(t *testing.T, c *net.UDPConn, n, size int) {
-	t.Helper()
-	b := make([]byte, size)
-	for i := range n {
-		b[0], b[1] = byte(i>>8), byte(i)
-		_, err := c.Write(b)
-		must(t, err)
-		if i%50 == 49 {
-			time.Sleep(time.Millisecond) // the device's queue is not the test's matter
-		}
+		sent()
 	}
 }
 
@@ -246,15 +83,14 @@ func TestSeed(t *testing.T) {
 		run := func(seed string) (text string) {
 			var rec buffer
 			l := newLab(t, tun, &rec, "seed="+seed, "record=file", "loss=10", "duplicate=5", "delay=2ms", "jitter=1ms", "overtake=true", "corrupt=5")
-			socks := l.udp(t)
-			send(t, socks[0], 1000, 500)
-			time.Sleep(20 * time.Millisecond)
-			must(t, l.wire.Close())
-			// Hosts may send frames of their own now and then (IPv6): numbers count.
+			send(t, l, 0, 1000, 500)
+			linktest.Eventually(t, "all frames have met their fate", func() bool {
+				c := l.Counters(t)[0]
+				return c.InFlight == 0 && c.Delivered+c.Lost == 1000+c.Duplicated
+			})
+			must(t, l.Link.Close())
 			for _, f := range rec.frames(t) {
-				if f.Number <= 1000 {
-					text += fmt.Sprintln(f.Number, f.Copy, f.Fate, f.Corrupted)
-				}
+				text += fmt.Sprintln(f.Number, f.Copy, f.Fate, f.Corrupted)
 			}
 			if n := strings.Count(text, "\n"); n < 1000 {
 				t.Fatalf("%d frames are recorded", n)
@@ -271,127 +107,42 @@ func TestSeed(t *testing.T) {
 	})
 }
 
-// Settings change while frames pass, and none is lost or comes twice.
-func TestSetLive(t *testing.T) {
-	withBothEnds(t, func(t *testing.T, tun string) {
-		l := newLab(t, tun, nil, "delay=5ms")
-		socks := l.udp(t)
-		reach(t, socks)
-		const n = 2000
-		go func() {
-			for i := range 20 {
-				var s topo.LinkSettings
-				options := [][]string{{"delay=1ms"}, {"bw=500", "delay=3ms"}, {}, {"bw=500", "aqm=codel"}, {"slot=1ms"}, {"jitter=1ms", "delay=2ms"}}[i%6]
-				if err := s.Set(options...); err == nil {
-					l.wire.Set(0, s.AB)
-				}
-				time.Sleep(2 * time.Millisecond)
-			}
-		}()
-		go func() {
-			b := make([]byte, 500)
-			for i := range n {
-				b[0], b[1] = byte(i>>8), byte(i)
-				socks[0].Write(b)
-				if i%20 == 19 {
-					time.Sleep(time.Millisecond)
-				}
-			}
-		}()
-		var seen [n]int
-		for range n {
-			var b [1000]byte
-			must(t, socks[1].SetReadDeadline(time.Now().Add(5*time.Second)))
-			if _, err := socks[1].Read(b[:]); err != nil {
-				break
-			}
-			seen[int(b[0])<<8|int(b[1])]++
-		}
-		for i, times := range seen {
-			if times != 1 {
-				c, _ := l.wire.Counters()
-				t.Fatalf("frame %d came %d times: %+v", i, times, c[0])
-			}
-		}
-	})
-}
-
-// state returns whether a host's device is up, and whether it has a carrier.
-func (l *lab) state(t *testing.T, host int) (up, carrier bool) {
-	t.Helper()
-	h, err := l.hosts[host].Handle()
-	must(t, err)
-	defer h.Close()
-	d, err := h.LinkByName(fmt.Sprintf("h%d-eth0", host+1))
-	must(t, err)
-	return d.Attrs().Flags&net.FlagUp != 0, d.Attrs().RawFlags&unix.IFF_LOWER_UP != 0
-}
-
-func (l *lab) setUp(t *testing.T, host int, up bool) {
-	t.Helper()
-	h, err := l.hosts[host].Handle()
-	must(t, err)
-	defer h.Close()
-	d, err := h.LinkByName(fmt.Sprintf("h%d-eth0", host+1))
-	must(t, err)
-	if up {
-		must(t, h.LinkSetUp(d))
-	} else {
-		must(t, h.LinkSetDown(d))
-	}
-}
-
-// eventually waits until a condition holds.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal(what)
-		}
-	}
-}
-
 // An end sees that the other one is down.
 func TestCarrier(t *testing.T) {
 	needTAP(t)
-	l := newLab(t, device.TUN, nil)
-	carrier := func() bool { _, c := l.state(t, 0); return c }
-	time.Sleep(carrierInterval + carrierInterval/2)
-	if !carrier() {
-		t.Fatal("no carrier at the beginning")
-	}
-	l.setUp(t, 1, false)
-	eventually(t, "the carrier stays while the other end is down", func() bool { return !carrier() })
-	l.setUp(t, 1, true)
-	eventually(t, "the carrier does not come back", carrier)
-	oneWay(t, l.udp(t))
-}
-
-// What is sent to an end that is down is counted.
-func TestDown(t *testing.T) {
-	withBothEnds(t, func(t *testing.T, tun string) {
-		l := newLab(t, tun, nil, "delay=50ms")
-		socks := l.udp(t)
-		reach(t, socks)
-		for range 10 {
-			socks[0].Write([]byte("lost"))
-		}
-		l.setUp(t, 1, false)
-		eventually(t, "frames that an end that is down did not take are not counted", func() bool {
-			c, err := l.wire.Counters()
+	for _, wait := range []time.Duration{
+		carrierInterval + carrierInterval/2, // time to lose it, which it must not
+		0,                                   // the other one goes down as soon as it was up
+	} {
+		l := newLab(t, device.TUN, nil)
+		l.reach(t)
+		h, err := l.Hosts[0].Handle()
+		must(t, err)
+		defer h.Close()
+		carrier := func() bool {
+			d, err := h.LinkByName(linktest.Device(0))
 			must(t, err)
-			return c[0].Down >= 10
-		})
-	})
+			return d.Attrs().RawFlags&unix.IFF_LOWER_UP != 0
+		}
+		time.Sleep(wait)
+		if !carrier() {
+			t.Fatal("no carrier at the beginning")
+		}
+		must(t, l.SetUp(1, false))
+		linktest.Eventually(t, "no carrier while the other end is down", func() bool { return !carrier() })
+		must(t, l.SetUp(1, true))
+		linktest.Eventually(t, "the carrier comes back", carrier)
+		l.reach(t)
+	}
 }
 
 // Frames that the engine has no time for are counted.
 func TestBrimful(t *testing.T) {
 	withBothEnds(t, func(t *testing.T, tun string) {
 		l := newLab(t, tun, nil)
-		socks := l.udp(t)
-		reach(t, socks)
-		w := l.wire.(*wire)
+		socks := l.UDP(t)
+		l.reach(t)
+		w := l.Link.(*wire)
 		before, err := w.Counters()
 		must(t, err)
 		const n = 20_000
@@ -404,7 +155,7 @@ func TestBrimful(t *testing.T) {
 			}
 		}
 		close(hold)
-		eventually(t, "frames are missing in the counters", func() bool {
+		linktest.Eventually(t, "all frames are in the counters", func() bool {
 			c, err := w.Counters()
 			must(t, err)
 			if c[0].NoMemory > 0 && c[0].Delivered-before[0].Delivered+c[0].NoMemory >= n {
@@ -416,24 +167,100 @@ func TestBrimful(t *testing.T) {
 	})
 }
 
+// Frames that have waited are read and written several at once, as they were sent and in their
+// order, where the kernel can do that, and one by one where not.
+func TestBatches(t *testing.T) {
+	withBothEnds(t, func(t *testing.T, tun string) {
+		for _, options := range [][]string{{}, {"delay=1ms"}, {"delay=1ms", "record=file"}, {"bw=10000", "queue=10000"}} {
+			for _, single := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s,single=%v", strings.Join(options, ","), single), func(t *testing.T) {
+					testBatch(t, tun, single, append(options, "mtu=9000"))
+				})
+			}
+		}
+	})
+}
+
+func testBatch(t *testing.T, tun string, single bool, options []string) {
+	var rec buffer
+	var to io.Writer // of a plain wire nobody asks for the frames' fates
+	if slices.Contains(options, "record=file") {
+		to = &rec
+	}
+	l := newLab(t, tun, to, options...)
+	socks := l.UDP(t)
+	l.reach(t)
+	w := l.Link.(*wire)
+	before := l.Counters(t)[0].Delivered
+	hold, held := make(chan struct{}), make(chan struct{})
+	go w.shard.do(func() {
+		w.shard.tried = single
+		close(held)
+		<-hold
+	})
+	<-held
+	const n = 700
+	datagram := func(i int) []byte {
+		size := 20 + i%50
+		if i%97 == 0 {
+			size = 8000
+		}
+		return bytes.Repeat([]byte{byte(i), byte(i >> 8)}, size)[:size]
+	}
+	for i := range n {
+		_, err := socks[0].Write(datagram(i))
+		must(t, err)
+	}
+	close(hold)
+	for i := range n {
+		b := make([]byte, 9000)
+		must(t, socks[1].SetReadDeadline(time.Now().Add(30*time.Second)))
+		k, err := socks[1].Read(b)
+		must(t, err)
+		if !bytes.Equal(b[:k], datagram(i)) {
+			t.Fatalf("datagram %d is not as it was sent", i)
+		}
+	}
+	linktest.Eventually(t, "all are counted", func() bool { return l.Counters(t)[0].Delivered >= before+n })
+	w.shard.do(func() {
+		if b := w.shard.batch; single != (b == nil) || b != nil && !b.works {
+			if _, err := newBatch(); err == nil {
+				t.Errorf("batches: %+v", b)
+			} else {
+				t.Log(err)
+			}
+		}
+	})
+	must(t, l.Link.Close())
+	if to == nil {
+		return
+	}
+	last := time.Duration(0)
+	for _, f := range rec.frames(t) {
+		if f.Fate != record.Delivered || f.Departure < last || f.Departure < f.Arrival+time.Millisecond {
+			t.Errorf("%+v after %v", f, last)
+		}
+		last = f.Departure
+	}
+}
+
 // A wire's devices have what they were asked to have, and go with it.
 func TestDevices(t *testing.T) {
 	withBothEnds(t, func(t *testing.T, tun string) {
 		l := newLab(t, tun, nil, "mtu=9000")
-		for i, n := range l.hosts {
+		for i, n := range l.Hosts {
 			h, err := n.Handle()
 			must(t, err)
-			d, err := h.LinkByName(fmt.Sprintf("h%d-eth0", i+1))
+			d, err := h.LinkByName(linktest.Device(i))
 			must(t, err)
 			if a := d.Attrs(); a.MTU != 9000 || a.HardwareAddr.String() != fmt.Sprintf("02:00:00:00:00:0%d", i+1) {
 				t.Errorf("MTU %d, MAC %s", a.MTU, a.HardwareAddr)
 			}
 			h.Close()
 		}
-		l.transfer(t, false, 500_000)
-		must(t, l.wire.Close())
-		must(t, l.wire.Close()) // twice
-		for _, n := range l.hosts {
+		must(t, l.Link.Close())
+		must(t, l.Link.Close()) // twice
+		for _, n := range l.Hosts {
 			h, err := n.Handle()
 			must(t, err)
 			list, err := h.LinkList()
@@ -443,10 +270,10 @@ func TestDevices(t *testing.T) {
 			}
 			h.Close()
 		}
-		if _, err := l.wire.Counters(); !errors.Is(err, ErrClosed) {
+		if _, err := l.Link.Counters(); !errors.Is(err, ErrClosed) {
 			t.Error(err)
 		}
-		if err := l.wire.Set(0, topo.Impairment{}); !errors.Is(err, ErrClosed) {
+		if err := l.Link.Set(0, topo.Impairment{}); !errors.Is(err, ErrClosed) {
 			t.Error(err)
 		}
 	})
@@ -456,7 +283,7 @@ func TestDevices(t *testing.T) {
 func TestErrors(t *testing.T) {
 	withBothEnds(t, func(t *testing.T, tun string) {
 		l := newLab(t, tun, nil)
-		other := newHost(t)
+		other := linktest.NewHost(t)
 		files := map[string]string{"bad": "1\nx\n"}
 		for _, c := range []struct {
 			device  string // of the second end
@@ -478,13 +305,13 @@ func TestErrors(t *testing.T) {
 			}}
 			must(t, cfg.Settings.Set(c.options...))
 			cfg.A = link.End{Net: other, Device: "first"}
-			cfg.B = link.End{Net: l.hosts[1], Device: c.device}
+			cfg.B = link.End{Net: l.Hosts[1], Device: c.device}
 			_, err := l.engine.Add(cfg)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%s %v: %v, want %s", c.device, c.options, err, c.want)
 			}
 			if len(c.options) > 0 {
-				if err := l.wire.Set(0, cfg.Settings.AB); err == nil {
+				if err := l.Link.Set(0, cfg.Settings.AB); err == nil {
 					t.Errorf("%v is accepted of a running wire", c.options)
 				}
 			}
@@ -495,22 +322,22 @@ func TestErrors(t *testing.T) {
 			}
 			h.Close()
 		}
-		oneWay(t, l.udp(t)) // the wire that was there does what it did
+		l.reach(t) // the wire that was there does what it did
 	})
 }
 
 // A file that is asked for as a trace, a filter and their effect.
 func TestTraceAndFilter(t *testing.T) {
 	l := newLab(t, device.TUN, nil, "drop_if=udp port 5000 and udp[8] = 7")
-	socks := l.udp(t)
-	reach(t, socks)
+	socks := l.UDP(t)
+	l.reach(t)
 	for _, first := range []byte{7, 8, 7, 9} {
 		_, err := socks[0].Write([]byte{first})
 		must(t, err)
 	}
 	var b [10]byte
 	for _, want := range []byte{8, 9} {
-		must(t, socks[1].SetReadDeadline(time.Now().Add(5*time.Second)))
+		must(t, socks[1].SetReadDeadline(time.Now().Add(30*time.Second)))
 		_, err := socks[1].Read(b[:])
 		must(t, err)
 		if b[0] != want {
@@ -518,7 +345,7 @@ func TestTraceAndFilter(t *testing.T) {
 		}
 	}
 	l.files = map[string]string{"trace": "time,delay,loss\n0,30ms,0\n"}
-	l.set(t, "trace=trace", "delay=1ms")
+	l.Set(t, "trace=trace", "delay=1ms")
 	if d := oneWay(t, socks); d < 30*time.Millisecond {
 		t.Errorf("a frame took %v", d)
 	}
@@ -537,19 +364,12 @@ func TestRecordStuck(t *testing.T) {
 	needTAP(t)
 	w := stuck(make(chan struct{}))
 	l := newLab(t, device.TUN, w, "record=file")
-	socks := l.udp(t)
-	reach(t, socks)
-	send(t, socks[1], recordRoom+10_000, 20)
-	l.set(t, "delay=1ms") // the shard answers
-	c, err := l.wire.Counters()
-	must(t, err)
-	if c[1].Delivered+c[1].NoMemory < recordRoom+10_000 {
-		t.Errorf("%+v", c[1])
-	}
-	if err := l.wire.Close(); err == nil || !strings.Contains(err.Error(), "nobody reads it") {
+	send(t, l, 1, recordRoom+10_000, 20)
+	l.Set(t, "delay=1ms") // the shard answers
+	if err := l.Link.Close(); err == nil || !strings.Contains(err.Error(), "nobody reads it") {
 		t.Error(err)
 	}
-	r := l.wire.(*wire).record
+	r := l.Link.(*wire).record
 	if r.lost == 0 {
 		t.Error("no frame is counted as missing")
 	}
@@ -564,7 +384,7 @@ func TestManyWires(t *testing.T) {
 	defer e.Close()
 	const n = 200
 	threads := len(e.shards)
-	host := newHost(t)
+	host := linktest.NewHost(t)
 	var wg sync.WaitGroup
 	errs := make([]error, n)
 	for i := range n {

@@ -190,8 +190,8 @@ func (f *foreign) miniSwitch(b, app bag) {
 		}
 	}
 	f.addSwitch(s, b.n.Line, b.n.Column)
-	for what, key := range map[string]string{"sFlow": "sflow", "NetFlow": "netflow"} {
-		if opts.text(key) == "1" {
+	for _, what := range []string{"NetFlow", "sFlow"} {
+		if opts.text(strings.ToLower(what)) == "1" {
 			f.note("%s of switch %s is left out", what, name)
 		}
 	}

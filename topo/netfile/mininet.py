@@ -130,7 +130,8 @@ class Topo:
         return n in self._names("switch")
 
     def nodes(self, sort=True):
-        return [n["name"] for n in self._r.made]
+        names = [n["name"] for n in self._r.made]
+        return sorted(names, key=natural) if sort else names
 
     def hosts(self, sort=True):
         return sorted(self._names("host"), key=natural) if sort else self._names("host")
@@ -139,7 +140,15 @@ class Topo:
         return sorted(self._names("switch"), key=natural) if sort else self._names("switch")
 
     def links(self, sort=False, withKeys=False, withInfo=False):
-        return [(x["a"], x["b"]) for x in self._r.joined]
+        joined = self.inOrder().joined if sort else self._r.joined
+        return [(x["a"], x["b"]) + ((i + 1,) if withKeys else ()) + ((x["params"],) if withInfo else ()) for i, x in enumerate(joined)]
+
+    def inOrder(self):
+        """What was made in the order in which Mininet makes it of a Topo, and gives addresses."""
+        r = Recorder()
+        r.made = sorted(self._r.made, key=lambda n: (n["kind"] != "host", natural(n["name"])))
+        r.joined = sorted(self._r.joined, key=lambda x: (natural(x["a"]), natural(x["b"])))
+        return r
 
     def nodeInfo(self, name):
         for n in self._r.made:
@@ -354,9 +363,10 @@ class Mininet:
             self._take(topo)
 
     def _take(self, topo):
-        for n in topo._r.made:
+        made = topo.inOrder()
+        for n in made.made:
             self._add(n["kind"], n["name"], n["params"], n["line"])
-        for x in topo._r.joined:
+        for x in made.joined:
             params = dict(x["params"])
             if self.link is not Link and "cls" not in params:
                 params["cls"] = self.link
@@ -696,7 +706,7 @@ def main():
         if not isinstance(made, Topo):
             finish("%s makes no Topo" % (words[0] if words else "topos"))
         record["custom"] = True
-        take(made._r)
+        take(made.inOrder())
     elif nets:
         net = nets[-1]
         if not [n for n in net._r.made if n["kind"] == "controller"]:

@@ -102,6 +102,7 @@ type Pool struct {
 	least  int64 // the least kept since Trim
 	live   int64 // bytes in use
 	large  *Buffer
+	batch  []*Buffer
 }
 
 // NewPool returns a pool within a budget.
@@ -117,11 +118,25 @@ func (p *Pool) Scratch() *Buffer {
 	return p.large
 }
 
+// Batch returns n buffers to read frames into. They stay the pool's; the next call returns the
+// same ones.
+func (p *Pool) Batch(n int) []*Buffer {
+	if len(p.batch) < n {
+		size := classSize(classes - 1)
+		all := make([]byte, n*size)
+		p.batch = make([]*Buffer, n)
+		for i := range p.batch {
+			p.batch[i] = &Buffer{data: all[i*size : (i+1)*size : (i+1)*size], class: classes - 1}
+		}
+	}
+	return p.batch[:n]
+}
+
 // Trim lets go of memory that nobody has used since the last Trim. It reports whether there
 // is any left.
 func (p *Pool) Trim() (more bool) {
 	if p.least == p.kept && p.live == 0 {
-		p.large = nil
+		p.large, p.batch = nil, nil
 	}
 	for class := classes - 1; class >= 0; class-- {
 		for n := len(p.free[class]); n > 0 && p.least > 0; n-- {

@@ -14,6 +14,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"time"
 
 	"golang.org/x/net/bpf"
 
@@ -67,7 +69,7 @@ type Lane struct {
 	slots   slots
 
 	temp    Buffer
-	leaving []entry // of the run that is leaving, if there is a record
+	leaving []entry // of the runs that are leaving, if there is a record
 }
 
 // New returns a lane whose random numbers come from seed. It tells tell, which may be nil, what
@@ -356,10 +358,9 @@ func (l *Lane) Next() int64 {
 	return next
 }
 
-// Depart returns frames that leave by now. Done must be called for each run.
+// Depart returns frames that leave by now. Done must be called for each run, in their order.
 func (l *Lane) Depart(now int64) (r Run, ok bool) {
 	l.serve(now)
-	l.leaving = l.leaving[:0]
 	for {
 		for p := l.head(); p != nil && p.due <= now && (l.cfg.Slot.Max > 0 || l.slotted.n > 0); p = l.head() {
 			l.slot(l.next())
@@ -372,7 +373,7 @@ func (l *Lane) Depart(now int64) (r Run, ok bool) {
 			return r, ok
 		}
 		if !ok {
-			r = Run{buf: p.buf, first: int(p.first), marked: p.marked}
+			r = Run{buf: p.buf, first: int(p.first), marked: p.marked, due: p.due}
 			ok = true
 		}
 		var e entry
@@ -411,13 +412,18 @@ func (l *Lane) next() entry {
 
 // Done says what has become of a run, at now.
 func (l *Lane) Done(r *Run, fate record.Fate, now int64) {
+	if late := time.Duration(now - r.due); late > link.LateAfter && now != Never {
+		l.c.Late += uint64(r.count)
+		l.c.LateMax = max(l.c.LateMax, late)
+	}
 	if l.record == nil {
 		l.tally(fate, r.count, r.bytes)
+	} else {
+		for i := range l.leaving[:r.entries] {
+			l.end(&l.leaving[i], fate, now)
+		}
+		l.leaving = slices.Delete(l.leaving, 0, r.entries)
 	}
-	for i := range l.leaving {
-		l.end(&l.leaving[i], fate, now)
-	}
-	l.leaving = l.leaving[:0]
 	l.c.InFlight -= uint64(r.count)
 	for range r.entries {
 		l.release(r.buf)

@@ -19,16 +19,20 @@ type Run struct {
 	marked       bool
 	bytes        int
 	entries      int
+	due          int64 // of the first
 }
 
 // Frames returns the number of frames.
 func (r *Run) Frames() int { return r.count }
 
+// Whole reports whether frames leave as they came, in one piece.
+func (r *Run) Whole() bool { return r.count == r.buf.count && !r.marked }
+
 // Parts returns what to give to the device: headers, which are made in scratch if they are
 // not as they came, and the rest of the frame or super-frame, which may be empty.
 func (r *Run) Parts(scratch []byte) (head, rest []byte) {
 	b := r.buf
-	if r.count == b.count && !r.marked {
+	if r.Whole() {
 		return b.data, nil
 	}
 	from := b.head + r.first*b.payload

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"testing"
+	"time"
 
 	"weft/link/record"
 )
@@ -178,4 +179,27 @@ func FuzzSegments(f *testing.F) {
 			s.finish()
 		}
 	})
+}
+
+// Frames that leave later than they were due are counted, and by how much.
+func TestLate(t *testing.T) {
+	pool := NewPool(NewBudget(1 << 30))
+	l, err := New(pool, 1, nil, 0, config(t, "delay=10ms"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, left := range []int64{10 * ms, 15 * ms, 16 * ms, 40 * ms, 10 * ms} {
+		b := pool.Scratch()
+		b.Fill(copy(b.Space(), make([]byte, VirtioLen+60)))
+		from := int64(i) * 1000 * ms
+		l.Arrive(from, b)
+		r, ok := l.Depart(from + left)
+		if !ok {
+			t.Fatalf("frame %d does not leave", i)
+		}
+		l.Done(&r, record.Delivered, from+left)
+	}
+	if c := l.Counters(5000 * ms); c.Late != 2 || c.LateMax != 30*time.Millisecond || c.Delivered != 5 {
+		t.Errorf("%d of %d late, by up to %v; want 2 of 5, by 30 ms", c.Late, c.Delivered, c.LateMax)
+	}
 }

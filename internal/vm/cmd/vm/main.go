@@ -63,6 +63,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags.IntVar(&m.CPUs, "cpus", 1, "processors; more than one is slower on a busy machine")
 	flags.IntVar(&m.Memory, "memory", 2048, "`MiB` of memory")
 	flags.BoolVar(&m.KVM, "kvm", false, "use the processor's virtualisation (/dev/kvm) instead of emulation")
+	flags.BoolVar(&m.Steady, "steady", false, "the machine's time goes with its instructions: measurements do not depend on what else runs here")
 	flags.Var((*fields)(&m.Modules), "modules", "kernel modules to load first: \"`a b`\"; most load by themselves")
 	flags.IntVar(&m.NICs, "nics", 0, "emulated NICs, joined in pairs, at PCI addresses 0000:00:10.0, 0000:00:11.0 …")
 	flags.StringVar(&m.NICModel, "nic-model", "e1000e", "`model` of NICs: e1000e, e1000, vmxnet3 or virtio-net-pci")
