@@ -27,7 +27,8 @@ VM_SECONDS ?= 600
 VM_TESTS   := \
 	./e2e:TestKernelDatapath|TestJustBooted \
 	./e2e:TestGuestNICs:-nics=2,-hugepages=64 \
-	./link/netem:Test
+	./link/netem:Test \
+	./dpdkhost/port:TestXDPStale|TestMixed
 
 # Fuzz targets, each for FUZZTIME: PACKAGE:TARGET.
 # A number of runs, not a time: when a time is over, go test sometimes reports that as a failure.
@@ -35,7 +36,7 @@ FUZZTIME ?= 20000x
 FUZZ     := ./topo:FuzzGenerate ./topo:FuzzPlan ./topo/netfile:FuzzYAML ./topo/netfile:FuzzGraphML ./topo/netfile:FuzzMiniEdit ./topo/netfile:FuzzContainerlab ./topo:FuzzParseController ./topo:FuzzLinkOptions ./topo:FuzzDiff ./topo:FuzzGroups ./network:FuzzSchedule ./control:FuzzReader ./control:FuzzController \
 	./link/wire/lane:FuzzSegments ./link/wire/lane:FuzzParseTrace ./link/record:FuzzReader ./internal/filter:FuzzParseProgram \
 	./shell:FuzzLine ./script:FuzzScript ./internal/probe:FuzzEcho ./cmd/weft:FuzzOptparse ./node:FuzzSplit \
-	./experiment:FuzzParse ./dpdkhost/nf:FuzzHeaders ./dpdkhost/nf/builtin:FuzzRules ./dpdkhost/manager:FuzzFlow ./dpdkhost/nf/builtin:FuzzAutomaton ./dpdkhost/memif:FuzzOffer ./dpdkhost/memif:FuzzRings ./dpdkhost/onvm:FuzzParse ./dpdkhost/agent:FuzzMessages
+	./internal/vnet:FuzzDivide ./experiment:FuzzParse ./dpdkhost/nf:FuzzHeaders ./dpdkhost/nf/builtin:FuzzRules ./dpdkhost/manager:FuzzFlow ./dpdkhost/nf/builtin:FuzzAutomaton ./dpdkhost/memif:FuzzOffer ./dpdkhost/memif:FuzzRings ./dpdkhost/onvm:FuzzParse ./dpdkhost/agent:FuzzMessages
 
 .PHONY: build
 build: ## compile bin/weft

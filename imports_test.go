@@ -76,7 +76,7 @@ func arrows() map[string][]string {
 		"bench/capture": nil,
 		// The same loads on bare drivers, without a network around them.
 		"bench/link": {"link", "link/record", "link/wire", "link/netem", "internal/"},
-		"bench/nf":   {"dpdkhost/", "link", "internal/"},
+		"bench/nf":   {"dpdkhost/", "link", "topo", "internal/"},
 		"e2e":        nil,
 		".":          nil,
 	}

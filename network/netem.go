@@ -10,7 +10,7 @@ import (
 )
 
 // firstNetemIndex is from where on netem's devices have their interface indices.
-const firstNetemIndex = 2 * firstIndex
+const firstNetemIndex = firstIndex + 1<<20
 
 // netemCan says why this kernel cannot do what is asked of a link, nil if it can.
 func (n *Network) netemCan(s topo.LinkSettings) error {

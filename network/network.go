@@ -259,8 +259,9 @@ func (n *Network) makeHosts(ctx context.Context, hosts []topo.PlannedHost, p *re
 	})
 }
 
-// firstIndex keeps the interface indices of links away from those that the kernel gives.
-const firstIndex = 1 << 20
+// firstIndex keeps the interface indices of links away from those that the kernel gives, in their
+// lower 16 bits too: those tell interfaces apart in PACKET_FANOUT groups of DPDK's af_packet.
+const firstIndex = 1<<20 + 1<<15
 
 // end says where a link's end goes and what it is called there.
 func (n *Network) end(e topo.PlannedEnd) (link.End, error) {

@@ -44,7 +44,7 @@ type measure struct {
 
 // measures is all that can be measured.
 func measures() []measure {
-	return []measure{{"memif", memifRates}, {"port", portRates}}
+	return []measure{{"memif", memifRates}, {"port", portRates}, {"start", starts}}
 }
 
 func run(ctx context.Context, args []string) error {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -120,7 +121,9 @@ func (b *Backend) wait(ctx context.Context) error {
 	deadline := time.After(limit)
 	was := errors.New("it has no telemetry socket: is it a DPDK program, and without --no-telemetry?")
 	for {
-		ended := b.process.Err()
+		if err := b.process.Err(); err != nil {
+			return err // what never ran is not started again
+		}
 		_, devices, err := b.ask()
 		if err == nil {
 			was = nil
@@ -139,18 +142,29 @@ func (b *Backend) wait(ctx context.Context) error {
 		case <-ctx.Done():
 			return fmt.Errorf("%s: %s: %w", b.config.Node, b.program, ctx.Err())
 		case <-b.process.Ended():
-			return b.process.Err()
 		case <-deadline:
-			if ended != nil {
-				return ended
-			}
-			return fmt.Errorf("%s: %s was not ready within %v: %w; it printed last:\n  %s", b.config.Node, b.program, limit, was, strings.Join(last(b.process.Output(), 8), "\n  "))
+			return fmt.Errorf("%s: %s was not ready within %v: %w; it printed:\n  %s", b.config.Node, b.program, limit, was, strings.Join(telling(b.process.Output()), "\n  "))
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }
 
-func last(lines []string, n int) []string { return lines[max(0, len(lines)-n):] }
+var complaint = regexp.MustCompile(`(?i)error|fail|cannot|could not|unable|invalid|denied|not enough|no such`)
+
+// telling returns the lines of an output that say what is wrong; the last ones if none does.
+func telling(lines []string) []string {
+	const most = 8
+	var list []string
+	for _, l := range lines {
+		if complaint.MatchString(l) {
+			list = append(list, l)
+		}
+	}
+	if len(list) == 0 {
+		list = lines[max(0, len(lines)-most):]
+	}
+	return list[:min(len(list), most)]
+}
 
 // ask asks the program for its number and its ports.
 func (b *Backend) ask() (pid int, devices map[string]*device, err error) {

@@ -238,8 +238,8 @@ func (r Root) unbind(ctx context.Context, address string) error {
 	return nil
 }
 
-// bindTimeout bounds the wait for a driver to take a card.
-const bindTimeout = 10 * time.Second
+// bindTimeout bounds the wait for a driver to take a card, or to let go of it.
+const bindTimeout = 30 * time.Second
 
 // await waits until a card's driver is as wanted; empty for none.
 func (r Root) await(ctx context.Context, address string, want func(is string) bool) error {

@@ -98,7 +98,7 @@ func TestBind(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			k := &kernel{Root: fixture(t, "guest"), own: map[string]string{address: "virtio-pci"}}
 			defer k.run(t)()
-			j := Journal(filepath.Join(t.TempDir(), "journal"))
+			j := Journal(filepath.Join(inMemory(t), "journal"))
 			n := mustCard(t, k.Root, address, stacks()["guest"])
 			r, err := j.Bind(t.Context(), k.Root, n, Binding{}, "test")
 			if err != nil {
@@ -154,7 +154,7 @@ func TestBindFails(t *testing.T) {
 	defer cancel()
 	k := &kernel{Root: fixture(t, "guest"), own: map[string]string{address: "virtio-pci"}, fail: map[string]func(){"vfio-pci": cancel}}
 	defer k.run(t)()
-	j := Journal(filepath.Join(t.TempDir(), "journal"))
+	j := Journal(filepath.Join(inMemory(t), "journal"))
 	n := mustCard(t, k.Root, address, stacks()["guest"])
 	if _, err := j.Bind(ctx, k.Root, n, Binding{}, "test"); err == nil || !strings.Contains(err.Error(), "the driver vfio-pci did not take 0000:00:04.0; see dmesg") {
 		t.Errorf("error %v", err)
@@ -181,7 +181,7 @@ func TestBindRefuses(t *testing.T) {
 		{"desktop", "0000:00:1f.6", "0000:00:1f.3 in the same IOMMU group 9 has the driver snd_hda_intel"},
 		{"server", "0000:86:00.0", "default route"},
 	} {
-		root, j := fixture(t, c.machine), Journal(filepath.Join(t.TempDir(), "journal"))
+		root, j := fixture(t, c.machine), Journal(filepath.Join(inMemory(t), "journal"))
 		n := mustCard(t, root, c.address, stacks()[c.machine])
 		_, err := j.Bind(t.Context(), root, n, Binding{Driver: "vfio-pci"}, "test")
 		if !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "--force") {
@@ -197,15 +197,15 @@ func TestBindRefuses(t *testing.T) {
 	// A bifurcated card needs no other driver, and one with a program stays.
 	server := fixture(t, "server")
 	n := mustCard(t, server, "0000:86:00.0", Stack{})
-	if _, err := Journal(t.TempDir()).Bind(t.Context(), server, n, Binding{}, "test"); err == nil || !strings.Contains(err.Error(), "there is nothing to bind") {
+	if _, err := Journal(inMemory(t)).Bind(t.Context(), server, n, Binding{}, "test"); err == nil || !strings.Contains(err.Error(), "there is nothing to bind") {
 		t.Errorf("bifurcated: %v", err)
 	}
 	n = mustCard(t, server, "0000:3b:02.0", Stack{})
-	if err := Journal(t.TempDir()).Unbind(t.Context(), server, n); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), "dpdk-testpmd (4711)") {
+	if err := Journal(inMemory(t)).Unbind(t.Context(), server, n); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), "dpdk-testpmd (4711)") {
 		t.Errorf("unbind from below testpmd: %v", err)
 	}
 	n = mustCard(t, server, "0000:3b:00.1", Stack{})
-	if err := Journal(t.TempDir()).Unbind(t.Context(), server, n); err == nil || !strings.Contains(err.Error(), "kernel driver i40e already") {
+	if err := Journal(inMemory(t)).Unbind(t.Context(), server, n); err == nil || !strings.Contains(err.Error(), "kernel driver i40e already") {
 		t.Errorf("unbind of what is not bound: %v", err)
 	}
 }
@@ -218,7 +218,7 @@ func TestBindForce(t *testing.T) {
 	stop := k.run(t)
 	defer stop()
 	n := mustCard(t, k.Root, address, stacks()["guest"])
-	r, err := Journal(t.TempDir()).Bind(t.Context(), k.Root, n, Binding{Driver: "uio_pci_generic", Force: true}, "test")
+	r, err := Journal(inMemory(t)).Bind(t.Context(), k.Root, n, Binding{Driver: "uio_pci_generic", Force: true}, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +237,7 @@ func TestUnbindForeign(t *testing.T) {
 	const address = "0000:00:04.0"
 	k := &kernel{Root: fixture(t, "guest"), own: map[string]string{address: "virtio-pci"}}
 	defer k.run(t)()
-	j := Journal(filepath.Join(t.TempDir(), "journal"))
+	j := Journal(filepath.Join(inMemory(t), "journal"))
 	if err := k.give(t.Context(), address, "uio_pci_generic"); err != nil {
 		t.Fatal(err)
 	}

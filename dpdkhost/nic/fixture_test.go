@@ -19,7 +19,7 @@ func fixture(t *testing.T, name string) Root {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, dir := t.TempDir(), ""
+	root, dir := inMemory(t), ""
 	for i, line := range strings.Split(string(text), "\n") {
 		file, target, isLink := strings.Cut(line, " -> ")
 		switch {
@@ -48,6 +48,18 @@ func fixture(t *testing.T, name string) Root {
 		}
 	}
 	return Root(root)
+}
+
+// inMemory returns a directory in memory, where there is one: as in /sys, nothing there waits for a
+// disk.
+func inMemory(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "weft-nic-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
 
 // stacks are what the network stacks of the fixtures use interfaces for.

@@ -10,7 +10,7 @@ import (
 
 // What is held is nobody else's; what was let go is, once.
 func TestJournal(t *testing.T) {
-	j := Journal(filepath.Join(t.TempDir(), "a", "journal"))
+	j := Journal(filepath.Join(inMemory(t), "a", "journal"))
 	if entries, err := j.Entries(); len(entries) > 0 || err != nil {
 		t.Errorf("before the first entry: %v, %v", entries, err)
 	}
@@ -50,7 +50,7 @@ func TestJournal(t *testing.T) {
 // A writer that is killed before it has written leaves an empty file; one that is about to write,
 // too. Neither is an entry, and only the first goes.
 func TestJournalHalfWritten(t *testing.T) {
-	j := Journal(t.TempDir())
+	j := Journal(inMemory(t))
 	fresh, old, broken := filepath.Join(string(j), "1.json"), filepath.Join(string(j), "2.json"), filepath.Join(string(j), "3.json")
 	for file, text := range map[string]string{fresh: "", old: "", broken: "{"} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -61,7 +61,7 @@ func TestJournalHalfWritten(t *testing.T) {
 	if err := os.Chtimes(old, long, long); err != nil {
 		t.Fatal(err)
 	}
-	done, err := j.Restore(t.Context(), Root(t.TempDir()))
+	done, err := j.Restore(t.Context(), Root(inMemory(t)))
 	if len(done) > 0 || err == nil || !strings.Contains(err.Error(), broken) {
 		t.Errorf("restored %v, %v; want an error about %s", done, err, broken)
 	}
@@ -74,7 +74,7 @@ func TestJournalHalfWritten(t *testing.T) {
 
 // What cannot be put back stays in the journal for another try.
 func TestUndoFails(t *testing.T) {
-	root, j := fixture(t, "guest"), Journal(t.TempDir())
+	root, j := fixture(t, "guest"), Journal(inMemory(t))
 	r, err := j.Write(Entry{For: "test", Pages: &Pages{Node: 7, Size: 2048, Total: 5}})
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +91,7 @@ func TestUndoFails(t *testing.T) {
 }
 
 func TestSetPages(t *testing.T) {
-	root, j := fixture(t, "server"), Journal(filepath.Join(t.TempDir(), "journal"))
+	root, j := fixture(t, "server"), Journal(filepath.Join(inMemory(t), "journal"))
 	const file = "sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages"
 	if r, err := j.SetPages(t.Context(), root, Pages{Node: 1}, "test"); r != nil || err != nil {
 		t.Errorf("as it is: %v, %v", r, err)

@@ -14,7 +14,7 @@ import (
 func TestStatus(t *testing.T) {
 	for name, stack := range stacks() {
 		t.Run(name, func(t *testing.T) {
-			root, j := fixture(t, name), Journal(t.TempDir())
+			root, j := fixture(t, name), Journal(inMemory(t))
 			if e, ok := map[string]Entry{
 				"server": {For: "network net1", Lent: &Lent{Settings: Settings{Name: "ens1f0"}, Address: "0000:3b:00.0"}},
 				"guest":  {For: "weft dpdk", Pages: &Pages{Node: -1, Size: 2048, Total: 7}},

@@ -57,6 +57,7 @@ func (p *packet) setUp(name string) (err error) {
 		{unix.PACKET_VERSION, unix.TPACKET_V2},
 		{unix.PACKET_COPY_THRESH, slotSize},
 		{unix.PACKET_AUXDATA, 1},
+		{unix.PACKET_QDISC_BYPASS, 0}, // captures on the interface see what leaves; it costs nothing to speak of
 		{unix.PACKET_LOSS, 1}, // a packet that the send ring refuses is no reason to stop
 	} {
 		if err := unix.SetsockoptInt(p.fd, unix.SOL_PACKET, o.name, o.value); err != nil {
@@ -90,6 +91,9 @@ func (p *packet) setUp(name string) (err error) {
 	p.out.fd = p.fd
 	if p.out.large, err = device.OpenSocket(socketRoom); err != nil {
 		return err
+	}
+	if err := unix.SetsockoptInt(p.out.large, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 0); err != nil {
+		return fmt.Errorf("packet socket: %w", err)
 	}
 	// Without a protocol nothing is received.
 	if err := unix.Bind(p.out.large, &unix.SockaddrLinklayer{Ifindex: index}); err != nil {

@@ -368,6 +368,34 @@ func TestVLAN(t *testing.T) {
 	})
 }
 
+// A capture on the port's interface sees what comes and what leaves, super-frames too.
+func TestCapture(t *testing.T) {
+	l := newLab(t, Config{Kind: Packet}, nil)
+	fd, err := device.OpenSocket(32 << 20)
+	must(t, err)
+	defer unix.Close(fd)
+	must(t, unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 0))
+	must(t, device.Bind(fd, "n-eth2"))
+	l.talk(t, false, 100)
+	l.transfer(t, 0, false, 300_000)
+	var seen [5]int // by the type of packet (packet(7))
+	large := 0
+	b := make([]byte, 70000)
+	for {
+		n, from, err := unix.Recvfrom(fd, b, 0)
+		if err != nil {
+			break
+		}
+		seen[from.(*unix.SockaddrLinklayer).Pkttype]++
+		if from.(*unix.SockaddrLinklayer).Pkttype == unix.PACKET_OUTGOING && n > 9000 {
+			large++
+		}
+	}
+	if out := seen[unix.PACKET_OUTGOING]; out == 0 || out == seen[0]+seen[1]+seen[2]+seen[3]+out || large == 0 {
+		t.Errorf("seen by type: %v, %d large ones that left", seen, large)
+	}
+}
+
 // socket returns a packet socket on a host's interface.
 func (l *lab) socket(t *testing.T, i int) (fd int) {
 	t.Helper()

@@ -39,7 +39,7 @@ type Lease struct {
 }
 
 // returnTimeout bounds the wait for a NIC to be put back: as long as its driver may take.
-const returnTimeout = 20 * time.Second
+const returnTimeout = 40 * time.Second
 
 // Lend asks for a NIC of the user's own network, whose interface comes to the network namespace
 // with descriptor fd.

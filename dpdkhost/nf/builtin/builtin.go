@@ -43,7 +43,7 @@ func All() []NF {
 		{Name: "firewall", Summary: "lets packets pass by ordered rules", Text: firewallText, define: defineFirewall},
 		{Name: "forward", Summary: "sends packets to a service or a port", Text: forwardText, define: defineForward},
 		{Name: "generator", Summary: "sends packets at a rate, and measures those that come back", Text: generatorText, define: defineGenerator},
-		{Name: "limiter", Summary: "drops what exceeds a rate, in all or per flow", Text: limiterText, define: defineLimiter, ReadOnly: true},
+		{Name: "limiter", Summary: "drops what exceeds a rate, in all or per flow", Text: limiterText, define: defineLimiter, ReadOnly: true, Wire: true},
 		{Name: "monitor", Summary: "counts packets by protocol and finds the top talkers", Text: monitorText, define: defineMonitor, ReadOnly: true},
 		{Name: "nat", Summary: "hides addresses behind one (source NAT)", Text: natText, define: defineNAT, Single: true},
 		{Name: "pcap", Summary: "writes packets to a capture file", Text: pcapText, define: definePcap, ReadOnly: true},

@@ -104,7 +104,7 @@ func TestMistakes(t *testing.T) {
 		"arp --address 10.0.0.1":           `arp: --address 10.0.0.1: "" is no Ethernet address, such as 02:00:00:00:00:01`,
 		"monitor --by port":                `monitor: --by: "port": write source, destination, flow or total`,
 		"limiter --rate 0bit":              `limiter: --rate`,
-		"limiter --rate 1mbit --burst 100": `limiter: --burst 100: no full frame would ever pass; write 1514 at least`,
+		"limiter --rate 1mbit --burst 100": `limiter: --burst 100: no full frame would ever pass; write 1518 at least`,
 		"tracker --idle 0s":                `tracker: --idle 0s: longer than nothing`,
 		"pcap":                             `pcap: tell it a --file`,
 		"pcap --file /nowhere/x.pcap":      `pcap: --file: open /nowhere/x.pcap: no such file or directory`,

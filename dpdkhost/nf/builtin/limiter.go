@@ -12,8 +12,8 @@ import (
 
 const limiterText = `
 A token bucket for all packets, or one for each source, destination or flow. What exceeds the
-rate after a burst is dropped. The rate is that of Ethernet frames without preamble and check sum; a
-super-frame counts with the headers that its segments will have.`
+rate after a burst is dropped, not kept for later: TCP alone gets less than the rate. The rate is
+that of Ethernet frames without preamble and check sum.`
 
 type limiter struct {
 	clock
@@ -51,8 +51,8 @@ func defineLimiter(flags *pflag.FlagSet) func() (nf.Function, error) {
 		if err != nil {
 			return nil, fmt.Errorf("--per: %w", err)
 		}
-		if *burst < 1514 {
-			return nil, fmt.Errorf("--burst %d: no full frame would ever pass; write 1514 at least", *burst)
+		if *burst < 1518 {
+			return nil, fmt.Errorf("--burst %d: no full frame would ever pass; write 1518 at least", *burst)
 		}
 		if *limit < 1 || *limit > 1<<22 {
 			return nil, fmt.Errorf("--buckets %d: from 1 to %d", *limit, 1<<22)
@@ -68,7 +68,7 @@ func (l *limiter) Handle(batch []nf.Packet) {
 	for i := range batch {
 		p := &batch[i]
 		h := p.Headers()
-		size := wireLength(p, &h)
+		size := float64(p.Len())
 		b := l.bucket(l.key(h.Flow(p.Data())))
 		if b == nil {
 			l.full++
@@ -77,8 +77,7 @@ func (l *limiter) Handle(batch []nf.Packet) {
 		}
 		b.tokens = min(l.burst, b.tokens+l.now.Sub(b.at).Seconds()*l.rate)
 		b.at = l.now
-		// A packet larger than the burst, which is a super-frame, passes a full bucket and leaves debts.
-		if b.tokens < min(size, l.burst) {
+		if b.tokens < size {
 			l.dropped++
 			p.Drop()
 			continue
@@ -97,15 +96,6 @@ func (l *limiter) bucket(f nf.Flow) *bucket {
 		}
 	}
 	return b
-}
-
-// wireLength is how many bytes a packet is in all the frames that are made of it.
-func wireLength(p *nf.Packet, h *nf.Headers) float64 {
-	n := p.Len()
-	if segment := p.Segment(); segment > 0 && h.Payload > 0 && n > h.Payload {
-		n += ((n - h.Payload - 1) / segment) * h.Payload
-	}
-	return float64(n)
 }
 
 // Tick forgets buckets that are full again.

@@ -149,20 +149,6 @@ func TestLimiter(t *testing.T) {
 	}
 }
 
-// A super-frame is paid for as its segments are.
-func TestLimiterSuperframe(t *testing.T) {
-	lab := nftest.New(t)
-	p := lab.Unfinished(1, nftest.TCP(t, "10.0.0.1:1", "10.0.0.9:2", "A", strings.Repeat("x", 10000)), 1000)
-	h := p.Headers()
-	if got := wireLength(&p, &h); got != 10*1054 {
-		t.Errorf("%v bytes, want 10 times 1054", got)
-	}
-	f := start(t, "limiter", "--rate", "8kbit", "--burst", "2000")
-	if got := verdicts(lab.Run(f, p, p)); got != "next, drop" {
-		t.Error(got)
-	}
-}
-
 func TestTracker(t *testing.T) {
 	lab := nftest.New(t)
 	file := filepath.Join(t.TempDir(), "flows.json")

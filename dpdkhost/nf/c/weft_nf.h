@@ -601,11 +601,13 @@ static inline int weft_run_commands(weft_handler handle, weft_command command, v
 		return weft_fail("signals");
 	weft_called = 1; /* a message may have come before */
 	uint64_t idle = 0, leave = 0;
-	while (!weft_nf.stopping) {
+	for (;;) {
 		if (weft_called && weft_listen() < 0) {
 			errno = 0;
 			return weft_fail("the NF manager is gone");
 		}
+		if (weft_nf.stopping)
+			break;
 		if (weft_leaving && !leave) {
 			leave = weft_now();
 			weft_leaving = 0;

@@ -111,7 +111,7 @@ func sample(dir, language string) ([]file, error) {
 	name := moduleName(dir)
 	program := filepath.Join(dir, name)
 	from, to, build := "nf/sample/main.go", "main.go", []file{
-		{"go.mod", []byte("module " + name + "\n\ngo " + goVersion + "\n\nrequire weft v0.0.0\n\nreplace weft => ./weft\n")},
+		{"go.mod", []byte("module example.com/" + name + "\n\ngo " + goVersion + "\n\nrequire weft v0.0.0\n\nreplace weft => ./weft\n")},
 		{"README.md", []byte(fmt.Sprintf(readme, name, "go build", "weft/", program))},
 	}
 	switch language {
@@ -147,7 +147,7 @@ What is in ` + "`%[3]s`" + ` comes from weft; ` + "`weft nf new --library .`" + 
 // moduleName makes a name of a directory's.
 func moduleName(dir string) string {
 	name := strings.Trim(regexp.MustCompile(`[^a-zA-Z0-9_-]+`).ReplaceAllString(filepath.Base(dir), "-"), "-_")
-	if name == "" || name == "weft" {
+	if name == "" {
 		return "nf"
 	}
 	return name

@@ -17,19 +17,19 @@ import (
 // built makes an NF in a language and builds it as its user would, without a network.
 func built(t *testing.T, language string) string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "mine")
+	dir := filepath.Join(t.TempDir(), "go") // no module may be called that
 	if err := New(dir, language); err != nil {
 		t.Fatal(err)
 	}
 	build(t, dir, language)
-	return filepath.Join(dir, "mine")
+	return filepath.Join(dir, "go")
 }
 
 func build(t *testing.T, dir, language string) {
 	t.Helper()
 	tool, cmd := "go", exec.Command("go", "build")
 	if language == "c" {
-		tool, cmd = "gcc", exec.Command("gcc", "-std=c99", "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-o", "mine", "main.c")
+		tool, cmd = "gcc", exec.Command("gcc", "-std=c99", "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-o", filepath.Base(dir), "main.c")
 	}
 	if _, err := exec.LookPath(tool); err != nil {
 		t.Skipf("there is no %s here", tool)
