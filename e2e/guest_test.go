@@ -189,11 +189,13 @@ func TestGuestNICs(t *testing.T) {
 		has(t, g.weft(0, "clean"), "which was 64")
 	})
 
-	// Two hosts hear each other through the NICs; all is killed; the kernel brings the NICs back,
-	// with other names, and weft clean makes them what they were.
+	// Two hosts hear each other through the NICs, of which one is a port of Open vSwitch's kernel
+	// datapath. They come back when the network ends. When all is killed, the kernel brings them
+	// back, with other names, and weft clean makes them what they were.
 	t.Run("lent", func(t *testing.T) {
 		g := guest{t}
-		r := g.up("hosts: [h1, h2]\nlinks: [h1 -- hw:eth0, h2/eth7 -- hw:" + secondNIC + "]\n")
+		network := "hosts: [h1, h2]\nswitches: [s1]\nlinks: [h1 -- s1, s1 -- hw:eth0, h2/eth7 -- hw:" + secondNIC + "]\n"
+		g.up(network)
 		if !until(most, func() bool { // the NICs' link takes its time
 			e := g.start("exec", "guest", "h1", "ping", "-c1", "-W2", "10.0.0.2")
 			e.wait()
@@ -203,7 +205,11 @@ func TestGuestNICs(t *testing.T) {
 		}
 		has(t, g.weft(0, "dpdk"), "network guest")
 		has(t, g.weft(1, "dpdk", "bind", firstNIC), "it is lent to network guest")
-		g.killAll(r)
+		g.weft(0, "down", "guest")
+		if is := g.look(); is != was {
+			t.Errorf("after the end, the NICs are\n%s\nand were\n%s", is, was)
+		}
+		g.killAll(g.up(network))
 		has(t, g.weft(0, "clean"), "put back the NIC eth0", "put back the NIC eth1")
 		if is := g.look(); is != was {
 			t.Errorf("the NICs are\n%s\nand were\n%s", is, was)

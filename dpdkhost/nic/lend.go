@@ -168,11 +168,7 @@ func stackUse(h *netlink.Handle, dev netlink.Link) (string, error) {
 
 // take gives an interface its alias and moves it to a namespace, by a name.
 func take(h *netlink.Handle, dev netlink.Link, alias string, to int, name string) error {
-	if dev.Attrs().MasterIndex != 0 {
-		if err := h.LinkSetNoMaster(dev); err != nil {
-			return err
-		}
-	}
+	leaveMaster(h, dev)
 	if err := h.LinkSetAlias(dev, alias); err != nil {
 		return err
 	}
@@ -181,6 +177,14 @@ func take(h *netlink.Handle, dev netlink.Link, alias string, to int, name string
 	}
 	clearXDP(dev)
 	return move(h, dev, to, name)
+}
+
+// leaveMaster takes an interface out of its bridge or bond. A datapath of Open vSwitch's does not
+// hear of this, but lets go of what moves to another namespace.
+func leaveMaster(h *netlink.Handle, dev netlink.Link) {
+	if dev.Attrs().MasterIndex != 0 {
+		h.LinkSetNoMaster(dev) // if it stays, the move fails and says so
+	}
 }
 
 // move moves an interface, which is down, from one namespace to another and gives it a name
@@ -264,11 +268,7 @@ func (l *Lent) fetch(from int) error {
 		return err
 	}
 	defer here.Close()
-	if dev.Attrs().MasterIndex != 0 {
-		if err := h.LinkSetNoMaster(dev); err != nil {
-			return err
-		}
-	}
+	leaveMaster(h, dev)
 	if err := h.LinkSetDown(dev); err != nil {
 		return err
 	}
