@@ -41,7 +41,7 @@ type parameter struct {
 
 // routes returns all routes of the server.
 func (s *Server) routes() []route {
-	return slices.Concat(s.lifeRoutes(), s.useRoutes(), s.changeRoutes(), s.linkRoutes())
+	return slices.Concat(s.lifeRoutes(), s.useRoutes(), s.changeRoutes(), s.linkRoutes(), s.dpdkRoutes())
 }
 
 // lifeRoutes are those of the network as a whole.

@@ -110,6 +110,8 @@ func commands() []command {
 		{name: "control", usage: "[SWITCH CONTROLLER down|up|clear | delay TIME [JITTER] | rate RATE | record FILE | replay FILE]",
 			doc: "experiment with a control channel; without arguments, list the channels", example: "control s1 c0 delay 50ms 10ms --to switch",
 			options: controlOptions(), run: runControl, complete: completeControl},
+		{name: "nf", usage: "[NODE] [ACTION ...]", doc: "network functions of dpdk nodes: list, start, chains, flows; without an action, list", example: "nf chain set default 1→3→2",
+			options: nfOptions(), more: func() string { return "Actions:\n" + NFActions() }, run: runNF, complete: completeNF},
 		{name: "openflow", usage: "[on|off] [SWITCH...]", doc: "follow what switches and controllers say, until Ctrl-C; on: beside the prompt",
 			example: "openflow s1 --type PACKET_IN",
 			options: openflowOptions(), run: runOpenflow, complete: completeOpenflow},

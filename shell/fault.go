@@ -14,16 +14,19 @@ import (
 	"weft/topo"
 )
 
-// A LinkOption is an option of the command link.
-type LinkOption struct {
+// A Option is an option of the command link.
+type Option struct {
 	Name, Value, Doc string // without dashes; an empty Value is that of a switch
 }
 
 // LinkOptions returns the options of all actions.
-func LinkOptions() []LinkOption {
-	var list []LinkOption
-	for _, o := range linkOptions() {
-		list = append(list, LinkOption{strings.TrimLeft(o.name, "-"), o.arg, o.doc})
+func LinkOptions() []Option {
+	return exported(linkOptions())
+}
+
+func exported(options []option) (list []Option) {
+	for _, o := range options {
+		list = append(list, Option{strings.TrimLeft(o.name, "-"), o.arg, o.doc})
 	}
 	return list
 }

@@ -57,6 +57,7 @@ type Client interface {
 	Recorder
 	Experimenter
 	Eavesdropper
+	Functions
 }
 
 var _ Client = (*api.Client)(nil)

@@ -6,11 +6,14 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"weft/dpdkhost/nf"
 	"weft/dpdkhost/nf/builtin"
 	"weft/dpdkhost/nf/scaffold"
+	"weft/internal/sandbox"
 	"weft/session"
+	"weft/shell"
 )
 
 // nfRunName is the command that is an NF of weft's own: a node's manager starts it.
@@ -60,42 +63,90 @@ func makeNF(name string, args []string) (builtin.NF, nf.Function, error) {
 // nfCommand is weft nf.
 func (p *program) nfCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "nf [help|new]",
-		Short: "Network functions: those that come with weft, and your own",
-		Long: "Actions:\n" +
+		Use:   "nf [ACTION] [NETWORK] [NODE] [ARGUMENT...]",
+		Short: "Network functions (NFs): those on a running network's dpdk nodes, those that come with weft, and your own",
+		Long: "Actions:\n" + shell.NFActions() +
 			"  help [NAME]                list those that come with weft, or explain one\n" +
-			"  new DIRECTORY              begin one of your own: a sample and what it is built with\n",
-		Example: "weft nf help firewall\n" +
+			"  new DIRECTORY              begin one of your own: a sample and what it is built with\n" +
+			"NETWORK and NODE may be left out if there is one; they come before the action or after it.\n",
+		Example: "weft nf list\n" +
+			"weft nf start monitor@2 --core 1\n" +
+			"weft nf chain set default '1→2'\n" +
+			"weft nf top --onvm-view\n" +
+			"weft nf help firewall\n" +
 			"weft nf new mine && cd mine && go build\n" +
 			"weft nf new --lang c mine && cd mine && make",
 	}
 	f := cmd.Flags()
 	language := f.String("lang", "go", "`go|c` new: in this language")
 	library := f.Bool("library", false, "new: renew what comes from weft in a directory that was made so, and leave the rest")
+	for _, o := range shell.NFOptions() {
+		if o.Value == "" {
+			f.Bool(o.Name, false, o.Doc)
+		} else {
+			f.String(o.Name, "", "`"+o.Value+"` "+o.Doc)
+		}
+	}
+	asJSON := jsonFlag(cmd)
 	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return completeNF(args)
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		action := "help"
-		if len(args) > 0 {
-			action, args = args[0], args[1:]
+		if err := noEmptyValues(f); err != nil {
+			return err
 		}
-		switch action {
-		case "help":
-			return p.nfHelp(args)
-		case "new":
-			return p.nfNew(args, *language, *library)
+		switch {
+		case len(args) > 0 && args[0] == "help":
+			return p.nfHelp(args[1:])
+		case len(args) > 0 && args[0] == "new":
+			return p.nfNew(args[1:], *language, *library)
 		}
-		return &session.UsageError{Err: fmt.Errorf("there is no action %q; write help or new", action)}
+		return p.doNF(cmd, args, *asJSON)
 	}
 	return cmd
+}
+
+// doNF is the prompt's command on a network that runs, which may be named before the action or
+// after it.
+func (p *program) doNF(cmd *cobra.Command, args []string, asJSON bool) error {
+	if running, _, err := sandbox.List(); err == nil && len(args) > 0 && !slices.Contains(running, args[0]) {
+		for i := 1; i <= min(2, len(args)-1); i++ { // an action has one word or two
+			if slices.Contains(running, args[i]) && shell.IsNFAction(args[:i]) {
+				args = slices.Concat(args[i:i+1], args[:i], args[i+1:])
+				break
+			}
+		}
+	}
+	client, _, args, err := dialNetwork(args, 0)
+	if err != nil {
+		return err
+	}
+	words := append([]string{"nf"}, args...)
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		switch {
+		case !slices.ContainsFunc(shell.NFOptions(), func(o shell.Option) bool { return o.Name == f.Name }):
+		case f.Value.Type() == "bool":
+			words = append(words, "--"+f.Name)
+		default:
+			words = append(words, "--"+f.Name+"="+f.Value.String())
+		}
+	})
+	sh := shell.New(shell.Config{Client: client, Out: p.out, Err: p.err, JSON: asJSON})
+	err = sh.Do(cmd.Context(), words...)
+	switch {
+	case shell.IsShown(err):
+		return session.ErrFailed
+	case shell.IsMisuse(err):
+		return &session.UsageError{Err: err}
+	}
+	return err
 }
 
 // completeNF lists what may come after words.
 func completeNF(words []string) ([]string, cobra.ShellCompDirective) {
 	switch {
 	case len(words) == 0:
-		return []string{"help", "new"}, cobra.ShellCompDirectiveNoFileComp
+		return append(shell.NFWords(), "help", "new"), cobra.ShellCompDirectiveNoFileComp
 	case len(words) == 1 && words[0] == "help":
 		var names []string
 		for _, f := range builtin.All() {
