@@ -109,7 +109,11 @@ func (p *program) nfCommand() *cobra.Command {
 // doNF is the prompt's command on a network that runs, which may be named before the action or
 // after it.
 func (p *program) doNF(cmd *cobra.Command, args []string, asJSON bool) error {
-	if running, _, err := sandbox.List(); err == nil && len(args) > 0 && !slices.Contains(running, args[0]) {
+	running, _, err := sandbox.List()
+	if len(running) == 0 && len(args) > 0 && !slices.Contains(shell.NFWords(), args[0]) {
+		return &session.UsageError{Err: fmt.Errorf("there is no action %q; see weft nf --help", args[0])}
+	}
+	if err == nil && len(args) > 0 && !slices.Contains(running, args[0]) {
 		for i := 1; i <= min(2, len(args)-1); i++ { // an action has one word or two
 			if slices.Contains(running, args[i]) && shell.IsNFAction(args[:i]) {
 				args = slices.Concat(args[i:i+1], args[:i], args[i+1:])
