@@ -17,6 +17,7 @@ import (
 
 	"weft/dpdkhost"
 	"weft/dpdkhost/eal"
+	"weft/dpdkhost/onvm"
 	"weft/dpdkhost/port"
 	"weft/dpdkhost/server"
 	"weft/internal/ns"
@@ -159,7 +160,8 @@ func (n *Network) startDPDK(ctx context.Context, sw topo.PlannedSwitch) error {
 	case topo.ManagerDPDK:
 		d.backend, err = n.startProgram(ctx, sw, place)
 	case topo.ManagerONVM:
-		err = fmt.Errorf("dpdk node %s: manager onvm: %w; take manager weft", sw.Name, dpdkhost.ErrUnsupported)
+		d.backend, err = onvm.Open(ctx, onvm.Config{Node: sw.Name, Dir: n.dpdkDir(sw), Ports: programPorts(sw), Memory: sw.DPDK.Hugepages,
+			NFs: sw.DPDK.NFs, Chains: sw.DPDK.Chains, Flows: sw.DPDK.Flows, Place: place, Log: n.env.Log})
 	default:
 		d.backend, d.process, err = n.startManager(ctx, sw, place, targets)
 	}
@@ -180,6 +182,9 @@ func (n *Network) managerConfig(sw topo.PlannedSwitch, targets []string) server.
 	c := server.Config{
 		Node: sw.Name, Dir: n.dpdkDir(sw), Spin: sw.DPDK.Spin,
 		NFs: sw.DPDK.NFs, Chains: sw.DPDK.Chains, Rules: sw.DPDK.Flows,
+	}
+	if len(targets) > 0 {
+		c.OpenFlow = &server.OpenFlow{DPID: sw.DPID, Protocols: sw.Protocols, Targets: targets}
 	}
 	for _, i := range sw.Interfaces {
 		c.Ports = append(c.Ports, server.Port{Number: i.Port, Config: port.Config{Kind: port.Kind(sw.DPDK.PortKind), Device: i.Device}})
@@ -231,18 +236,22 @@ func (p *managerProcess) kill() {
 
 // startProgram starts a DPDK program of the user's.
 func (n *Network) startProgram(ctx context.Context, sw topo.PlannedSwitch, place *ns.Place) (dpdkhost.Backend, error) {
-	c := eal.Config{Node: sw.Name, Dir: n.dpdkDir(sw), Command: sw.DPDK.Command, Place: place, Log: n.env.Log,
-		Options: eal.Options{Prefix: "weft", Hugepages: sw.DPDK.Hugepages, Dedicated: sw.DPDK.Spin}}
+	return eal.Open(ctx, eal.Config{Node: sw.Name, Dir: n.dpdkDir(sw), Command: sw.DPDK.Command, Place: place, Log: n.env.Log,
+		Options: eal.Options{Ports: programPorts(sw), Prefix: "weft", Hugepages: sw.DPDK.Hugepages, Dedicated: sw.DPDK.Spin}})
+}
+
+// programPorts are the ports of a DPDK program: links, then NICs.
+func programPorts(sw topo.PlannedSwitch) (ports []eal.Port) {
 	number := 0
 	for _, i := range sw.Interfaces {
-		c.Ports = append(c.Ports, eal.Port{Number: i.Port, Kind: eal.Kind(sw.DPDK.PortKind), Device: i.Device})
+		ports = append(ports, eal.Port{Number: i.Port, Kind: eal.Kind(sw.DPDK.PortKind), Device: i.Device})
 		number = max(number, i.Port)
 	}
 	for _, nic := range sw.DPDK.NICs {
 		number++
-		c.Ports = append(c.Ports, eal.Port{Number: number, Kind: eal.NIC, Device: nic})
+		ports = append(ports, eal.Port{Number: number, Kind: eal.NIC, Device: nic})
 	}
-	return eal.Open(ctx, c)
+	return ports
 }
 
 // Restarts of a manager that dies: after a pause that doubles, until it lived so long that it
