@@ -185,6 +185,7 @@ func (g *growth) undo() {
 // addLinks checks the links, makes drafts of those whose ends exist and claims
 // what their ends ask for.
 func (g *growth) addLinks(list []Link) {
+	g.links = slices.Grow(g.links, len(list))
 	for i, l := range list {
 		number := ""
 		if len(list) > 1 {
@@ -415,6 +416,7 @@ func (g *growth) commit() {
 		touched[e.want.Node] = true
 		return PlannedEnd{e.want.Node, e.is.Name}
 	}
+	g.Links = slices.Grow(g.Links, len(g.links))
 	for _, l := range g.links {
 		p := PlannedLink{ID: g.NextLinkID, A: attach(l.a), B: attach(l.b), LinkSettings: l.settings}
 		p.complete(g.Seed, p.A, p.B)

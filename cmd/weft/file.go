@@ -180,18 +180,48 @@ func firstComment(text []byte) string {
 
 // A verdict is what validate says of a file.
 type verdict struct {
-	File     string           `json:"file"`
-	Valid    bool             `json:"valid"`
-	Hosts    int              `json:"hosts"`
-	Switches int              `json:"switches"`
-	Links    int              `json:"links"`
-	Errors   []*netfile.Error `json:"errors,omitempty"`
+	File  string `json:"file"`
+	Valid bool   `json:"valid"`
+	// Experiment says that it is one, whose network depends on its parameters.
+	Experiment bool             `json:"experiment,omitempty"`
+	Hosts      int              `json:"hosts"`
+	Switches   int              `json:"switches"`
+	Links      int              `json:"links"`
+	Errors     []*netfile.Error `json:"errors,omitempty"`
+}
+
+// validate checks a file as weft up or, if it has steps, weft run would.
+func (p *program) validate(ctx context.Context, path string, allow bool) verdict {
+	v := verdict{File: path}
+	var err error
+	if ext := filepath.Ext(path); ext == ".yaml" || ext == ".yml" {
+		text, _ := os.ReadFile(path)
+		v.Experiment = isExperiment(text)
+	}
+	if v.Experiment {
+		var e *experiment.Experiment
+		if e, err = p.readExperiment(ctx, path, allow); err == nil {
+			err = e.Describe(io.Discard, false)
+		}
+	} else {
+		var spec topo.Spec
+		spec, err = p.parseTopology(ctx, path, nil, allow)
+		v.Hosts, v.Switches, v.Links = len(spec.Hosts), len(spec.Switches), len(spec.Links)
+	}
+	switch v.Valid = err == nil; {
+	case v.Valid:
+	case v.Experiment:
+		v.Errors = listLines(path, err)
+	default:
+		v.Errors = listErrors(path, err)
+	}
+	return v
 }
 
 // validateCommand is weft validate.
 func (p *program) validateCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "validate FILE...", Short: "Check files that describe networks, and say all that is wrong",
+		Use: "validate FILE...", Short: "Check files of networks and experiments, and say all that is wrong",
 		Long: "A line for each error: FILE:LINE:COLUMN, what is wrong, and what to write instead. The exit\n" +
 			"status is 1 if there is one. It builds nothing and needs no privileges.\n",
 		Example:           "weft validate lab.yaml\nweft validate --json *.yaml",
@@ -207,12 +237,8 @@ func (p *program) validateCommand() *cobra.Command {
 		var all []verdict
 		failed := false
 		for _, path := range args {
-			spec, err := p.parseTopology(cmd.Context(), path, nil, *allow)
-			v := verdict{File: path, Valid: err == nil, Hosts: len(spec.Hosts), Switches: len(spec.Switches), Links: len(spec.Links)}
-			if err != nil {
-				failed = true
-				v.Errors = listErrors(path, err)
-			}
+			v := p.validate(cmd.Context(), path, *allow)
+			failed = failed || !v.Valid
 			all = append(all, v)
 			if *asJSON {
 				continue
@@ -220,7 +246,11 @@ func (p *program) validateCommand() *cobra.Command {
 			for _, e := range v.Errors {
 				fmt.Fprintln(p.err, e)
 			}
-			if v.Valid && !*quiet {
+			switch {
+			case !v.Valid || *quiet:
+			case v.Experiment:
+				fmt.Fprintf(p.out, "%s: ok: an experiment for weft run\n", path)
+			default:
 				fmt.Fprintf(p.out, "%s: ok: %s, %s, %s\n", path, counted(v.Hosts, "host"), counted(v.Switches, "switch"), counted(v.Links, "link"))
 			}
 		}
@@ -268,7 +298,22 @@ func listErrors(path string, err error) []*netfile.Error {
 		}
 		return list
 	}
-	return []*netfile.Error{{Position: netfile.Position{File: path}, Message: err.Error()}}
+	return listLines(path, err)
+}
+
+// listLines makes errors with places of a text that begins each with FILE:LINE:COLUMN.
+func listLines(path string, err error) (list []*netfile.Error) {
+	for line := range strings.Lines(err.Error()) {
+		one := &netfile.Error{Position: netfile.Position{File: path}, Message: strings.TrimSpace(line)}
+		if rest, ok := strings.CutPrefix(one.Message, path+":"); ok {
+			place, message, _ := strings.Cut(rest, ": ")
+			if n, _ := fmt.Sscanf(place, "%d:%d", &one.Line, &one.Column); n == 2 {
+				one.Message = message
+			}
+		}
+		list = append(list, one)
+	}
+	return list
 }
 
 // schemaCommand is weft schema.

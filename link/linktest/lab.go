@@ -23,19 +23,26 @@ import (
 	"weft/topo"
 )
 
+// inside is the environment variable that says that the tests run in namespaces: of root's, or
+// of an ordinary user's, who is root there.
+const (
+	inside     = "WEFT_LINKTEST_INSIDE"
+	insideUser = "user"
+)
+
 // Main is for a driver's TestMain: it runs the tests again in a network namespace of their own,
 // and in a user namespace where that is how to get one.
 func Main(m *testing.M) int {
-	const inside = "WEFT_LINKTEST_INSIDE"
 	if os.Getenv(inside) != "" {
 		return m.Run()
 	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]
-	cmd.Env = append(os.Environ(), inside+"=1")
+	cmd.Env = append(os.Environ(), inside+"=root")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: unix.SIGKILL}
 	if os.Getuid() != 0 {
+		cmd.Env = append(os.Environ(), inside+"="+insideUser)
 		cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWUSER
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}

@@ -3,7 +3,11 @@ package linktest
 import (
 	"errors"
 	"math"
+	"os"
+	"os/exec"
 	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -45,6 +49,22 @@ func Run(t *testing.T, add func(*testing.T) Adder) {
 			t.Parallel() // they wait most of the time
 			c.test(t, add(t))
 		})
+	}
+}
+
+// Rootless runs the tests that a pattern names (-test.run) without privileges, where a driver works in
+// a user namespace.
+func Rootless(t *testing.T, pattern string) {
+	t.Helper()
+	if os.Getenv(inside) == insideUser || os.Getuid() != 0 {
+		t.Skip("the tests run without privileges as it is")
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.run", pattern, "-test.v")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+	out, err := cmd.CombinedOutput()
+	if err != nil || strings.Contains(string(out), "--- SKIP") || !strings.Contains(string(out), "--- PASS: TestLinks") {
+		t.Errorf("as an ordinary user: %v\n%s", err, out)
 	}
 }
 

@@ -4,9 +4,7 @@ import (
 	"errors"
 	"net"
 	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -48,19 +46,9 @@ func needKernel(t *testing.T) {
 
 func TestLinks(t *testing.T) { linktest.Run(t, adder) }
 
-// Without privileges it works in a user namespace.
 func TestRootless(t *testing.T) {
 	needKernel(t)
-	if os.Getuid() != 0 {
-		t.Skip("the tests run without privileges as it is")
-	}
-	cmd := exec.Command("/proc/self/exe", "-test.run", "^TestLinks$/^(delay|queue|change)$", "-test.v")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
-	out, err := cmd.CombinedOutput()
-	if err != nil || strings.Contains(string(out), "SKIP") || !strings.Contains(string(out), "--- PASS: TestLinks/change") {
-		t.Errorf("as an ordinary user: %v\n%s", err, out)
-	}
+	linktest.Rootless(t, "^TestLinks$/^(delay|queue|change|mtu)$")
 }
 
 // A feature is missing or there; what is missing has a name.

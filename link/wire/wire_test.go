@@ -30,6 +30,10 @@ func TestLinks(t *testing.T) {
 	})
 }
 
+func TestRootless(t *testing.T) {
+	linktest.Rootless(t, "^(TestLinks|TestBatches)$/^veth$/^(delay|queue|change|mtu|.*single.*)$")
+}
+
 // send sends datagrams from a host.
 func send(t *testing.T, l *lab, host, n, size int) {
 	t.Helper()

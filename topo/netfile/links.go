@@ -23,6 +23,9 @@ const (
 const linkExample = "write for example `h1 -- s1`, or `h1 -- s1: {delay: 5ms}`"
 
 func (b *builder) readLinks(n *yaml.Node) {
+	// Most are one link.
+	b.spec.Links = slices.Grow(b.spec.Links, len(n.Content))
+	b.origins[linkKind] = slices.Grow(b.origins[linkKind], len(n.Content))
 	switch n.Kind {
 	case yaml.SequenceNode:
 		for _, c := range n.Content {
