@@ -168,6 +168,11 @@ func planDPDK(d *DPDK, standalone bool) (*DPDK, []fieldError) {
 		if len(d.Flows) > 0 {
 			fail("flows", "OpenNetVM takes no flows from outside; leave flows out or write manager weft")
 		}
+		for _, c := range d.Chains {
+			if c.Name != DefaultChain || len(c.Services) != 1 || c.Out != 0 {
+				fail("chains", "chain %s: OpenNetVM has one chain, %s, of one service, which itself says where packets go; write for example %s: [1], or manager weft", c.Name, DefaultChain, DefaultChain)
+			}
+		}
 	case ManagerDPDK:
 		if strings.TrimSpace(d.Command) == "" {
 			fail("command", "manager dpdk needs the program to run; write for example command: dpdk-testpmd {eal} -- --auto-start")
@@ -195,7 +200,7 @@ func planDPDK(d *DPDK, standalone bool) (*DPDK, []fieldError) {
 	if instances > maxNFs {
 		fail("nfs", "%d instances of NFs are more than %d", instances, maxNFs)
 	}
-	if standalone && len(d.Chains) == 0 && len(d.NFs) > 0 {
+	if standalone && len(d.Chains) == 0 && len(d.NFs) > 0 && d.Manager == ManagerWeft {
 		d.Chains = []Chain{d.wholeChain()}
 	}
 	if len(d.Chains) > maxChains {

@@ -68,7 +68,12 @@ func Open(ctx context.Context, c Config) (*Backend, error) {
 			return fail(err)
 		}
 	}
-	c.Ports = eal.Choose(c.Ports)
+	c.Ports = slices.Clone(c.Ports)
+	for k := range c.Ports {
+		if p := &c.Ports[k]; cmp.Or(p.Kind, eal.Auto) == eal.Auto {
+			p.Kind = eal.Packet
+		}
+	}
 	b := &Backend{config: c, ports: c.order(), ready: make(chan struct{}),
 		received: map[int]portLine{}, lines: map[int]functionLine{}, printed: map[int]time.Time{}}
 	b.manager, err = eal.Start(eal.Command{

@@ -43,7 +43,8 @@ type Config struct {
 	// Home is where OpenNetVM was built; default $ONVM_HOME. Programs that are not there are
 	// looked for in PATH.
 	Home string
-	// Ports of any kind of eal's. DPDK numbers NICs first.
+	// Ports of any kind of eal's; Auto is Packet, because OpenNetVM's DPDK is an old one. DPDK
+	// numbers NICs first.
 	Ports []eal.Port
 	// Memory of the manager, MB, on huge pages; default 512.
 	Memory int
@@ -54,7 +55,8 @@ type Config struct {
 	// SharedCores makes NFs sleep while they have nothing to do (-c).
 	SharedCores bool
 	// NFs to begin with, and the chain: OpenNetVM has the default chain only, of one
-	// service, which passes packets on itself.
+	// service, which passes packets on itself. OpenNetVM does not notice that an NF dies: until
+	// its successor is there, packets for it are lost, whatever OnDeath says.
 	NFs    []topo.NF
 	Chains []topo.Chain
 	Flows  []string
@@ -123,8 +125,6 @@ func validateNF(f *topo.NF) error {
 		return fail("fused, read-only and copying NFs are %w by OpenNetVM; use manager: weft", dpdkhost.ErrUnsupported)
 	case f.Weight > 1:
 		return fail("weights are %w by OpenNetVM: it shares flows evenly", dpdkhost.ErrUnsupported)
-	case f.OnDeath != "" && f.OnDeath != "drop":
-		return fail("on death %s is %w by OpenNetVM, which does not notice a death: packets are dropped", f.OnDeath, dpdkhost.ErrUnsupported)
 	}
 	if err := eal.CheckRestart(f.Restart); err != nil {
 		return fail("%w", err)

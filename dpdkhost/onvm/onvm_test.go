@@ -100,10 +100,10 @@ func TestValidate(t *testing.T) {
 	c := Config{Dir: "/run/x", SharedCores: true, Ports: []eal.Port{{Number: 1, Device: "v"}, {Number: 0, Device: "v"}}, Flows: []string{"tcp,actions=drop"},
 		Chains: []topo.Chain{{Name: "web", Services: []int{1}}, {Name: "default", Services: []int{1, 2}}},
 		NFs: []topo.NF{{Service: 1}, {Name: "a", Service: 32}, {Name: "b", Service: 1, Fused: true}, {Name: "c", Service: 1, Weight: 2},
-			{Name: "d", Service: 1, OnDeath: "move"}, {Name: "e", Service: 1, Restart: "x"}, {Name: "-f", Service: 1}, {Name: "g", Service: 1, Instances: 33}}}
+			{Name: "e", Service: 1, Restart: "x"}, {Name: "-f", Service: 1}, {Name: "g", Service: 1, Instances: 33}}}
 	err := c.Validate()
 	for _, want := range []string{"ports with two queues", "count from 1", "flow table belongs to its NFs", "chain web", "chain default", "NF without a name", "NF a: service 32",
-		"NF b: fused", "NF c: weights", "NF d: on death move", `NF e: restart "x"`, "NF -f: a name", "NF g: 33 instances"} {
+		"NF b: fused", "NF c: weights", `NF e: restart "x"`, "NF -f: a name", "NF g: 33 instances"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("nothing of %q in %v", want, err)
 		}
