@@ -389,11 +389,12 @@ func (n *Network) closeDPDK(nodes map[string]*dpdkNode) error {
 	return errors.Join(errs...)
 }
 
-// offloadsOff leaves checksums and segments of both ends of a link to those who make them.
-func (n *Network) offloadsOff(l topo.PlannedLink) error {
+// keepFeatures turns off what the devices of both ends of a link leave to each other and keep does
+// not want.
+func (n *Network) keepFeatures(l topo.PlannedLink, keep func(feature string) bool) error {
 	for _, e := range []topo.PlannedEnd{l.A, l.B} {
 		device := n.plan.Interface(e).Device
-		if err := n.netOf(e.Node).Do(func() error { return link.OffloadsOff(device) }); err != nil {
+		if err := n.netOf(e.Node).Do(func() error { return link.KeepFeatures(device, keep) }); err != nil {
 			return err
 		}
 	}

@@ -12,8 +12,10 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"weft/dpdkhost/port"
 	"weft/internal/ns"
 	"weft/internal/sandbox"
+	"weft/internal/vnet"
 	"weft/link"
 	"weft/link/netem"
 	"weft/link/parquet"
@@ -203,13 +205,19 @@ func (n *Network) wireEngine() (*wire.Engine, error) {
 // checksum for others.
 func (n *Network) settle(l topo.PlannedLink, r *runningLink) error {
 	for _, e := range []topo.PlannedEnd{l.A, l.B} {
+		if sw := n.plan.Switch(e.Node); sw != nil && sw.DPDK != nil && !n.framesOnly(e.Node) {
+			// What comes with a virtio header, and nothing else.
+			if err := n.keepFeatures(l, vnet.Expressible); err != nil {
+				return err
+			}
+		}
 		if !n.framesOnly(e.Node) {
 			continue
 		}
 		if r.shaper != nil && n.portDatapath(e.Node) == topo.DatapathAFXDP {
 			return fmt.Errorf("switch %s has AF_XDP ports, which pass by what impairs a link: take datapath=user", e.Node)
 		}
-		if err := n.offloadsOff(l); err != nil {
+		if err := n.keepFeatures(l, port.Plain); err != nil {
 			return err
 		}
 	}

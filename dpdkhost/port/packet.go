@@ -58,7 +58,7 @@ func (p *packet) setUp(name string) (err error) {
 		{unix.PACKET_COPY_THRESH, slotSize},
 		{unix.PACKET_AUXDATA, 1},
 		{unix.PACKET_QDISC_BYPASS, 0}, // captures on the interface see what leaves; it costs nothing to speak of
-		{unix.PACKET_LOSS, 1}, // a packet that the send ring refuses is no reason to stop
+		{unix.PACKET_LOSS, 1},         // a packet that the send ring refuses is no reason to stop
 	} {
 		if err := unix.SetsockoptInt(p.fd, unix.SOL_PACKET, o.name, o.value); err != nil {
 			return fmt.Errorf("packet socket, option %d: %w", o.name, err)

@@ -20,10 +20,11 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/vishvananda/netlink"
 
 	"weft/dpdkhost/manager"
 	"weft/dpdkhost/memif"
@@ -164,11 +165,11 @@ func (o *Opener) Open(c Config) (manager.Port, Kind, error) {
 
 // choose returns the kinds to try for an interface, the best first.
 func choose(device string) []Kind {
-	// In the calling thread's network namespace, unlike /sys, which shows that of its mount.
-	if _, err := net.InterfaceByName(device); err != nil {
+	l, err := netlink.LinkByName(device)
+	switch {
+	case err != nil:
 		return []Kind{TAP}
-	}
-	if _, err := os.Stat("/sys/class/net/" + device + "/device"); err == nil {
+	case l.Attrs().ParentDev != "": // on a bus: not /sys, which shows another namespace's interfaces
 		return []Kind{XDP, Packet}
 	}
 	return []Kind{Packet}
