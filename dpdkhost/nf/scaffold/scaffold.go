@@ -141,6 +141,10 @@ Then in a topology file:
         nfs: [{name: %[1]s, command: %[4]s}, bridge]
     links: [h1 -- nf1, nf1 -- h2]
 
+or, in a network that runs:
+
+    weft nf start %[1]s --command %[4]s
+
 What is in ` + "`%[3]s`" + ` comes from weft; ` + "`weft nf new --library .`" + ` renews it.
 `
 
