@@ -1,7 +1,7 @@
 // Command nf measures the built-in NF manager beside what others do, and prints a table with the
 // aims. It needs a quiet machine; as root it uses huge pages if some are free:
 //
-//	go run ./bench/nf [-only memif,port] [-match xdp] [-t 2s] [-n 5]
+//	go run ./bench/nf [-only chain,flow,memif,port] [-match xdp] [-t 2s] [-n 5]
 //
 // Each figure is the median of n runs of length t. It exits with 1 if an aim was missed.
 package main
@@ -44,7 +44,7 @@ type measure struct {
 
 // measures is all that can be measured.
 func measures() []measure {
-	return []measure{{"memif", memifRates}, {"port", portRates}, {"start", starts}}
+	return []measure{{"chain", chainRates}, {"flow", flowRate}, {"memif", memifRates}, {"port", portRates}, {"start", starts}}
 }
 
 func run(ctx context.Context, args []string) error {

@@ -228,7 +228,7 @@ func (c contender) weft(ctx context.Context, bed *bed) (stop func() error, err e
 	}
 	switch c.nf {
 	case inProcess:
-		process, err = startBridge(m)
+		process, err = startBridge(m, manager.Instance{Service: 1})
 	case fused:
 		_, err = m.AttachFused(manager.Instance{Service: 1}, nf.Handler(sendOn))
 	}
@@ -252,8 +252,8 @@ func (c contender) weft(ctx context.Context, bed *bed) (stop func() error, err e
 // bridgeCommand makes this program an NF that sends each packet on.
 const bridgeCommand = "bridge-nf"
 
-func startBridge(m *manager.Manager) (*exec.Cmd, error) {
-	_, rings, mem, err := m.Attach(manager.Instance{Service: 1}, 0)
+func startBridge(m *manager.Manager, i manager.Instance) (*exec.Cmd, error) {
+	_, rings, mem, err := m.Attach(i, 0)
 	if err != nil {
 		return nil, err
 	}

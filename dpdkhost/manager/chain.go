@@ -138,31 +138,45 @@ func (m *Manager) inUse(id uint16) bool {
 }
 
 // AddFlow puts a flow into the flow director.
-func (m *Manager) AddFlow(f Flow) error {
+func (m *Manager) AddFlow(f Flow) error { return m.AddFlows(f) }
+
+// AddFlows puts flows into the flow director, between two packets. With an error those before the
+// flow that failed are there.
+func (m *Manager) AddFlows(list ...Flow) error {
 	var failed error
 	err := m.Do(func() {
-		var c *chain
-		for _, v := range append([]Verdict{f.Verdict}, f.Verdict.And...) {
-			if v.Chain != "" && m.chains[v.Chain] == nil {
-				failed = fmt.Errorf("flow: there is no chain %q", v.Chain)
+		for _, f := range list {
+			if failed = m.addFlow(f); failed != nil {
+				failed = fmt.Errorf("flow: %w", failed)
 				return
 			}
 		}
-		if len(f.Verdict.And) == 0 {
-			c = m.chains[f.Verdict.Chain]
-		}
-		f.Added, f.Used = m.now, m.now
-		n := m.flows.add(f)
-		if n == noFlow {
-			failed = fmt.Errorf("flow: the flow director is full (%d flows)", m.flows.limit)
-			return
-		}
-		for len(m.verdicts) <= int(n) {
-			m.verdicts = append(m.verdicts, nil)
-		}
-		m.verdicts[n] = c
 	})
 	return cmp.Or(err, failed)
+}
+
+func (m *Manager) addFlow(f Flow) error {
+	if v := f.Verdict; v.Chain != "" && m.chains[v.Chain] == nil {
+		return fmt.Errorf("there is no chain %q", v.Chain)
+	}
+	for _, v := range f.Verdict.And {
+		if v.Chain != "" && m.chains[v.Chain] == nil {
+			return fmt.Errorf("there is no chain %q", v.Chain)
+		}
+	}
+	f.Added, f.Used = m.now, m.now
+	n := m.flows.add(f)
+	if n == noFlow {
+		return fmt.Errorf("the flow director is full (%d flows)", m.flows.limit)
+	}
+	for len(m.verdicts) <= int(n) {
+		m.verdicts = append(m.verdicts, nil)
+	}
+	m.verdicts[n] = nil
+	if len(f.Verdict.And) == 0 {
+		m.verdicts[n] = m.chains[f.Verdict.Chain]
+	}
+	return nil
 }
 
 // RemoveFlows deletes the flows for which gone is true and returns them.
@@ -172,12 +186,14 @@ func (m *Manager) RemoveFlows(gone func(*Flow) bool) (removed []Flow, err error)
 }
 
 func (m *Manager) removeFlows(gone func(*Flow) bool, expired bool) []Flow {
-	m.flows.each(func(n int32, f *Flow) {
-		if gone(f) {
-			m.verdicts[n] = nil
-		}
-	})
-	removed := m.flows.remove(gone)
+	return m.removeAll(m.flows.which(gone), expired)
+}
+
+func (m *Manager) removeAll(dead []int32, expired bool) []Flow {
+	for _, n := range dead {
+		m.verdicts[n] = nil
+	}
+	removed := m.flows.removeAll(dead)
 	if m.hooks.Removed != nil {
 		for i := range removed {
 			if removed[i].Notify {
@@ -205,14 +221,13 @@ func (m *Manager) ChangeFlows(which func(*Flow) bool, v Verdict) (count int, err
 	return count, err
 }
 
-// expireFlows removes flows of which a timeout is over.
-func (m *Manager) expireFlows() {
-	if m.flows.count == 0 {
-		return
+// expireFlows removes flows of which a timeout is over, and returns when to look again.
+func (m *Manager) expireFlows() time.Duration {
+	dead, wait := m.flows.expired(m.now)
+	if len(dead) > 0 {
+		m.removeAll(dead, true)
 	}
-	m.removeFlows(func(f *Flow) bool {
-		return f.Idle > 0 && m.now-f.Used >= f.Idle || f.Hard > 0 && m.now-f.Added >= f.Hard
-	}, true)
+	return wait
 }
 
 // A Port is where packets come in and leave. Its methods are called on the manager's thread

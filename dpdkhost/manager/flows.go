@@ -55,6 +55,8 @@ type flowTable struct {
 	free   []int32
 	count  int
 	limit  int
+	timed  int // flows with a timeout
+	sweep  int // the index at which expired goes on
 }
 
 type maskTable struct {
@@ -182,6 +184,12 @@ func (t *flowTable) add(f Flow) int32 {
 }
 
 func (t *flowTable) set(n int32, f Flow) {
+	if t.flows[n].timed() { // which it replaces
+		t.timed--
+	}
+	if f.timed() {
+		t.timed++
+	}
 	t.flows[n], t.keys[n], t.use[n], t.prio[n] = f, f.Key, f.FlowUse, f.Priority
 }
 
@@ -263,28 +271,66 @@ func (t *flowTable) each(f func(int32, *Flow)) {
 	}
 }
 
-// remove deletes the flows for which gone is true and returns them.
-func (t *flowTable) remove(gone func(*Flow) bool) (removed []Flow) {
-	var dead []int32
+// which returns the indices of the flows for which is is true.
+func (t *flowTable) which(is func(*Flow) bool) (list []int32) {
 	t.each(func(n int32, f *Flow) {
-		if gone(f) {
-			dead = append(dead, n)
-			removed = append(removed, *f)
+		if is(f) {
+			list = append(list, n)
 		}
 	})
+	return list
+}
+
+// remove deletes the flows for which gone is true and returns them.
+func (t *flowTable) remove(gone func(*Flow) bool) []Flow { return t.removeAll(t.which(gone)) }
+
+// removeAll deletes flows by their indices and returns them.
+func (t *flowTable) removeAll(dead []int32) (removed []Flow) {
 	for _, n := range dead {
-		i := slices.IndexFunc(t.tables, func(m *maskTable) bool { return m.mask == t.flows[n].Mask })
+		f := &t.flows[n]
+		f.FlowUse = t.use[n]
+		removed = append(removed, *f)
+		if f.timed() {
+			t.timed--
+		}
+		i := slices.IndexFunc(t.tables, func(m *maskTable) bool { return m.mask == f.Mask })
 		m := t.tables[i]
 		if t.take(m, n); m.count == 0 {
 			freeHuge(m.slots)
 			t.tables = slices.Delete(t.tables, i, i+1)
 		}
-		t.flows[n] = Flow{}
+		*f = Flow{}
 		t.free = append(t.free, n)
 		t.count--
 	}
 	return removed
 }
+
+// timed reports whether a flow ends by itself.
+func (f *Flow) timed() bool { return f.Idle > 0 || f.Hard > 0 }
+
+// expired returns flows of which a timeout is over, of a step of all of them: with a million, a
+// look at each would keep packets waiting for a second. wait is when to look at the next step, so
+// that each flow is looked at once in a second.
+func (t *flowTable) expired(now time.Duration) (dead []int32, wait time.Duration) {
+	if t.timed == 0 {
+		return nil, time.Second
+	}
+	if t.sweep >= len(t.flows) {
+		t.sweep = 0
+	}
+	end := min(t.sweep+expireStep, len(t.flows))
+	for n := t.sweep; n < end; n++ {
+		if f := &t.flows[n]; f.Idle > 0 && now-t.use[n].Used >= f.Idle || f.Hard > 0 && now-f.Added >= f.Hard {
+			dead = append(dead, int32(n))
+		}
+	}
+	t.sweep = end
+	return dead, time.Second / time.Duration((len(t.flows)+expireStep-1)/expireStep)
+}
+
+// expireStep is how many flows are looked at between two bursts.
+const expireStep = 4096
 
 // take takes a flow out of its table. The table's top may then be too high, which costs a
 // look-up but is not wrong.

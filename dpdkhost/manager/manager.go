@@ -56,6 +56,7 @@ type Manager struct {
 	ports     []*entry // by number; nil where there is none
 	instances []*Instance
 	services  []*service // by number; nil where there is none
+	hashed    bool       // a service has several instances: packets need hashes
 	chains    map[string]*chain
 	byID      []*chain // by meta.chain; a changed chain gets a new place
 	standard  *chain   // for packets that no flow is for
@@ -203,8 +204,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		default:
 		}
 		if m.now >= m.expire {
-			m.expireFlows()
-			m.expire = m.now + time.Second
+			m.expire = m.now + m.expireFlows()
 		}
 		if busy {
 			idle = 0
@@ -255,7 +255,7 @@ func (m *Manager) sleep(ctx context.Context, tick time.Duration) {
 		}
 	}
 	timeout := -1
-	if m.flows.count > 0 {
+	if m.flows.timed > 0 {
 		timeout = max(1, int((m.expire-m.now)/time.Millisecond))
 	}
 	if tick >= 0 {

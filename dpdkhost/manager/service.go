@@ -73,7 +73,7 @@ func (s *service) pick(hash uint32) *Instance {
 	switch {
 	case s.table != nil:
 		return s.table[hash%tableSize]
-	case len(s.instances) == 1:
+	case len(s.instances) == 1 && !s.instances[0].draining:
 		return s.instances[0]
 	}
 	return nil
@@ -91,7 +91,7 @@ func (s *service) balance() {
 	s.table = nil
 	if len(live) == 0 || len(s.instances) == 1 {
 		if len(live) == 0 && len(s.instances) > 0 {
-			return // draining all: pick gives nil but for the last
+			return // draining all: pick gives nil
 		}
 		return
 	}
@@ -188,6 +188,7 @@ func (m *Manager) attach(n *Instance) (*Instance, error) {
 			m.services[n.Service] = s
 		}
 		s.instances = append(s.instances, n)
+		m.hashed = m.hashed || len(s.instances) > 1
 		s.balance()
 		m.refill(n)
 	})
