@@ -325,10 +325,10 @@ func (n *maker) linkPorts(a string, aPort int, b string, bPort int) {
 // spec returns the network in Mininet's order: hosts, switches and links sorted by
 // their names as people count.
 func (n *maker) spec() Spec {
-	slices.SortStableFunc(n.hosts, func(a, b Host) int { return naturalCompare(a.Name, b.Name) })
-	slices.SortStableFunc(n.switches, func(a, b Switch) int { return naturalCompare(a.Name, b.Name) })
+	slices.SortStableFunc(n.hosts, func(a, b Host) int { return CompareNames(a.Name, b.Name) })
+	slices.SortStableFunc(n.switches, func(a, b Switch) int { return CompareNames(a.Name, b.Name) })
 	slices.SortStableFunc(n.links, func(a, b Link) int {
-		return cmp.Or(naturalCompare(a.A.Node, b.A.Node), naturalCompare(a.B.Node, b.B.Node))
+		return cmp.Or(CompareNames(a.A.Node, b.A.Node), CompareNames(a.B.Node, b.B.Node))
 	})
 	return Spec{Hosts: n.hosts, Switches: n.switches, Links: n.links}
 }

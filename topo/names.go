@@ -148,8 +148,8 @@ func parseMAC(s string) (string, error) {
 	return formatMAC(n), nil
 }
 
-// naturalCompare orders names as people do: h2 before h10.
-func naturalCompare(a, b string) int {
+// CompareNames orders names as people and Mininet do, h2 before h10; below zero: a comes first.
+func CompareNames(a, b string) int {
 	for a != "" && b != "" {
 		i, j := digitsLen(a), digitsLen(b)
 		if i > 0 && j > 0 {

@@ -2,6 +2,7 @@ package netfile
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -74,6 +75,27 @@ func Python(s topo.Spec, note func(string)) ([]byte, error) {
 	if len(s.Commands) > 0 {
 		leave("commands are left out")
 	}
+	if s.Seed != nil {
+		leave("the seed is left out; Mininet's links have none")
+	}
+	if s.Addressing.IP6Base.IsValid() {
+		leave("IPv6 addresses are left out")
+	}
+	for _, o := range []struct {
+		asked  bool
+		option string
+	}{
+		{s.Addressing.IPBase.IsValid() && s.Addressing.IPBase.String() != topo.DefaultIPBase, "--ipbase " + s.Addressing.IPBase.String()},
+		{s.Addressing.AutoMAC, "--mac"}, {s.Addressing.StaticARP, "--arp"},
+	} {
+		if o.asked {
+			leave("addressing is left out; use mn %s", o.option)
+		}
+	}
+	open := func(h topo.Host) bool { return !h.IP.IsValid() }
+	if slices.ContainsFunc(s.Hosts, open) && !slices.IsSortedFunc(s.Hosts, func(a, b topo.Host) int { return topo.CompareNames(a.Name, b.Name) }) {
+		leave("Mininet numbers hosts in the order of their names, which is another one here: give them addresses if they are to keep theirs")
+	}
 	if !isDefaultController(s.Controllers) {
 		leave("controllers are left out; use mn --controller")
 	}
@@ -118,6 +140,9 @@ func pyLink(l topo.Link, leave func(string, ...any)) pyArgs {
 		}
 		if e.MAC != "" {
 			args.text(fmt.Sprintf("addr%d", i+1), e.MAC)
+		}
+		if e.IP.IsValid() || e.IP6.IsValid() {
+			leave("link %s-%s: the address of %s is left out", l.A.Node, l.B.Node, e.Node)
 		}
 	}
 	ways := map[string]pyArgs{}

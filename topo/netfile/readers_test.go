@@ -93,6 +93,25 @@ func TestPythonWrite(t *testing.T) {
 	}
 }
 
+// What Mininet does not have is said.
+func TestPythonLoses(t *testing.T) {
+	s, err := Parse(t.Context(), "a.yaml", []byte("seed: 3\naddressing: {ipBase: 10.7.0.0/16, ip6Base: \"fd00::/64\", autoMAC: true}\nswitches: s1\nhosts: h2 h1\n"+
+		"links:\n  - {a: {node: h1, ip: 10.7.0.9/16}, b: s1}\n  - h2 -- s1\n"), Params{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var notes []string
+	if _, err := Python(s, func(n string) { notes = append(notes, n) }); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"the address of h1", "the seed", "IPv6", "mn --ipbase 10.7.0.0/16", "mn --mac", "the order of their names"}
+	for i, w := range want {
+		if i >= len(notes) || !strings.Contains(notes[i], w) {
+			t.Fatalf("notes %q, want %q", notes, want)
+		}
+	}
+}
+
 // A topology of several is chosen by its name, with arguments as Mininet has them.
 func TestPythonTopo(t *testing.T) {
 	needsPython(t)
