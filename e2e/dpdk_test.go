@@ -5,13 +5,10 @@ import (
 	"testing"
 )
 
-// nfChain is a host on each side of a DPDK node with a bridge.
-const nfChain = "hosts: h1 h2\ndpdk: {nf1: bridge}\nlinks: [h1 -- nf1, nf1 -- h2]\n"
-
 // TestDPDKNode pings through network functions, and changes them while they run.
 func TestDPDKNode(t *testing.T) {
 	eachUser(t, func(t *testing.T, u user) {
-		r := start(t, launch{user: u, prompt: true, file: nfChain})
+		r := start(t, launch{user: u, prompt: true, args: []string{"--switch", "dpdk", "--topo", "single,2"}})
 		r.ready()
 		has(t, r.ask("h1 ping -c 3 -i 0.1 h2"), "3 received")
 		has(t, r.ask("nf"), "bridge", "running")
@@ -28,8 +25,8 @@ func TestDPDKNode(t *testing.T) {
 		has(t, r.ask("h1 ping -c 1 -W 1 h2"), "0 received")
 		r.ask("nf flow delete icmp")
 		has(t, r.ask("h1 ping -c 1 h2"), "1 received")
-		pid := strings.TrimSpace(r.ask("nf1 pgrep -f nf-manager"))
-		r.ask("nf1 kill -9 %s", strings.Fields(pid)[0])
+		pid := strings.TrimSpace(r.ask("s1 pgrep -f nf-manager"))
+		r.ask("s1 kill -9 %s", strings.Fields(pid)[0])
 		r.eventually("h1 ping -c 1 -W 1 h2", "1 received")
 		has(t, r.ask("nf chain list"), "2→1") // as it was changed
 		r.finish(1)                           // pings were lost
