@@ -131,10 +131,16 @@ type Port struct {
 	Name   string
 	// Up is false if the port is set down or its link is.
 	Up bool
+	// Silent ports take no part in flooding (OFPPC_NO_FLOOD of 1.0) and are no place from which
+	// the controller wants packets (OFPPC_NO_PACKET_IN of 1.3): services of a DPDK node.
+	Silent bool
 }
 
 // portDown and linkDown are the bits of a port's config and state, in 1.0 and 1.3.
 const portDown, linkDown = 1, 1
+
+// The bits of a port's config that make it Silent.
+const noFlood10, noPacketIn13 = 1 << 4, 1 << 6
 
 // The length of a port's description in bytes.
 const portLen10, portLen13 = 48, 64
@@ -175,6 +181,11 @@ func parsePort(v Version, b []byte) Port {
 	p.Name = string(name)
 	config, state := binary.BigEndian.Uint32(b[16:]), binary.BigEndian.Uint32(b[20:])
 	p.Up = config&portDown == 0 && state&linkDown == 0
+	silent := uint32(noPacketIn13)
+	if v == OpenFlow10 {
+		silent = noFlood10
+	}
+	p.Silent = config&silent != 0
 	return p
 }
 

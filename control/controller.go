@@ -293,7 +293,7 @@ func (c *Controller) dispatch(d *datapath, t Type, m Message) error {
 	case t == TypePortStatus:
 		s, err := ParsePortStatus(m)
 		if err == nil {
-			c.setPort(d, s.Port.Number, s.Reason != PortDeleted, s.Port.Up)
+			c.setPort(d, s.Port.Number, s.Reason != PortDeleted && !s.Port.Silent, s.Port.Up)
 		}
 		return err
 	case t == TypeFeaturesReply:
@@ -305,7 +305,7 @@ func (c *Controller) dispatch(d *datapath, t Type, m Message) error {
 	case t == TypeMultipartReply && d.version == OpenFlow13:
 		ports, _, err := ParsePortDesc(m)
 		for _, p := range ports {
-			c.setPort(d, p.Number, true, p.Up)
+			c.setPort(d, p.Number, !p.Silent, p.Up)
 		}
 		return err
 	}
@@ -380,7 +380,9 @@ func (c *Controller) join(d *datapath, f Features) {
 	}
 	d.joined, d.dpid = true, f.DPID
 	for _, p := range f.Ports {
-		d.ports[p.Number] = p.Up
+		if !p.Silent {
+			d.ports[p.Number] = p.Up
+		}
 	}
 	if old := c.graph.switches[d.dpid]; old != nil {
 		old.peer.fail(errReplaced)

@@ -140,9 +140,9 @@ func TestParse(t *testing.T) {
 			}
 		}
 		want := []Port{
-			{1, MAC{2, 0, 0, 0, 0, 1}, "eth1", true},
-			{2, MAC{2, 0, 0, 0, 0, 2}, "eth2", false},
-			{0xfe00, MAC{2, 0, 0, 0, 0, 0}, "eth65024", true},
+			{1, MAC{2, 0, 0, 0, 0, 1}, "eth1", true, false},
+			{2, MAC{2, 0, 0, 0, 0, 2}, "eth2", false, false},
+			{0xfe00, MAC{2, 0, 0, 0, 0, 0}, "eth65024", true, false},
 		}
 		if !slices.Equal(ports, want) {
 			t.Errorf("%v ports %+v", v, ports)

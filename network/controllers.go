@@ -231,7 +231,7 @@ func (n *Network) tellTopology() {
 	var links []control.TopologyLink
 	for _, l := range n.plan.Links {
 		a, b := n.plan.Switch(l.A.Node), n.plan.Switch(l.B.Node)
-		if a == nil || b == nil || a.DPID == 0 || b.DPID == 0 {
+		if a == nil || b == nil || a.DPID == 0 || b.DPID == 0 || onItsOwn(a) || onItsOwn(b) {
 			continue
 		}
 		links = append(links, control.TopologyLink{
@@ -243,6 +243,10 @@ func (n *Network) tellTopology() {
 		c.SetTopology(links)
 	}
 }
+
+// onItsOwn reports whether a switch is a DPDK node without controllers: to those of its
+// neighbours it is like a wire, or a host.
+func onItsOwn(sw *topo.PlannedSwitch) bool { return sw.DPDK != nil && len(sw.Controllers) == 0 }
 
 // connections returns all control channels, in the order of switches and controllers.
 func (n *Network) connections() []ControlConnection {

@@ -1,0 +1,34 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestDPDKNode pings through network functions, and changes them while they run.
+func TestDPDKNode(t *testing.T) {
+	eachUser(t, func(t *testing.T, u user) {
+		r := start(t, launch{user: u, prompt: true, args: []string{"--switch", "dpdk", "--topo", "single,2"}})
+		r.ready()
+		has(t, r.ask("h1 ping -c 3 -i 0.1 h2"), "3 received")
+		has(t, r.ask("nf"), "bridge", "running")
+		has(t, r.ask("nf start monitor@2"), "instance 2 of service 2")
+		r.ask("nf chain set default 2->bridge")
+		has(t, r.ask("nf chain list"), "2→1", "monitor→bridge")
+		has(t, r.ask("h1 ping -c 3 -i 0.1 h2"), "3 received")
+		has(t, r.ask("nf stats"), "icmp 6")
+		has(t, r.ask("nf stop 1"), "no NF is in service 1")
+		r.ask("nf scale 1 2")
+		has(t, r.ask("nf list --json"), `"id":3`)
+		r.ask("nf flow add icmp drop")
+		has(t, r.ask("nf flow list"), "icmp", "drop")
+		has(t, r.ask("h1 ping -c 1 -W 1 h2"), "0 received")
+		r.ask("nf flow delete icmp")
+		has(t, r.ask("h1 ping -c 1 h2"), "1 received")
+		pid := strings.TrimSpace(r.ask("s1 pgrep -f nf-manager"))
+		r.ask("s1 kill -9 %s", strings.Fields(pid)[0])
+		r.eventually("h1 ping -c 1 -W 1 h2", "1 received")
+		has(t, r.ask("nf chain list"), "2→1") // as it was changed
+		r.finish(1)                           // pings were lost
+	})
+}
