@@ -106,6 +106,18 @@ func (g guest) up(text string) *run {
 	return r
 }
 
+// ping waits until a ping of h1's comes back from 10.0.0.2: the link of NICs takes its time.
+func (g guest) ping() {
+	g.t.Helper()
+	if !until(most, func() bool {
+		e := g.start("exec", "guest", "h1", "ping", "-c1", "-W2", "10.0.0.2")
+		e.wait()
+		return strings.Contains(e.out(), "1 received")
+	}) {
+		g.t.Fatal("no ping through the NICs")
+	}
+}
+
 // killAll kills all that is left of a run; the lenders of its NICs first, so that they do not
 // notice.
 func (g guest) killAll(r *run) {
@@ -196,13 +208,7 @@ func TestGuestNICs(t *testing.T) {
 		g := guest{t}
 		network := "hosts: [h1, h2]\nswitches: [s1]\nlinks: [h1 -- s1, s1 -- hw:eth0, h2/eth7 -- hw:" + secondNIC + "]\n"
 		g.up(network)
-		if !until(most, func() bool { // the NICs' link takes its time
-			e := g.start("exec", "guest", "h1", "ping", "-c1", "-W2", "10.0.0.2")
-			e.wait()
-			return strings.Contains(e.out(), "1 received")
-		}) {
-			t.Fatal("no ping through the NICs")
-		}
+		g.ping()
 		has(t, g.weft(0, "dpdk"), "network guest")
 		has(t, g.weft(1, "dpdk", "bind", firstNIC), "it is lent to network guest")
 		g.weft(0, "down", "guest")
@@ -211,6 +217,37 @@ func TestGuestNICs(t *testing.T) {
 		}
 		g.killAll(g.up(network))
 		has(t, g.weft(0, "clean"), "put back the NIC eth0", "put back the NIC eth1")
+		if is := g.look(); is != was {
+			t.Errorf("the NICs are\n%s\nand were\n%s", is, was)
+		}
+	})
+
+	// A DPDK node with weft's own manager has a NIC as a port; all of it ends in good order.
+	t.Run("manager", func(t *testing.T) {
+		g := guest{t}
+		g.up("hosts: [h1, h2]\nswitches: {nf1: {driver: dpdk, dpdk: {nfs: [bridge]}}}\nlinks: [h1 -- nf1, nf1 -- hw:eth0, h2 -- hw:eth1]\n")
+		g.ping()
+		g.weft(0, "down", "guest")
+		if is := g.look(); is != was {
+			t.Errorf("the NICs are\n%s\nand were\n%s", is, was)
+		}
+	})
+
+	// One with testpmd takes the card itself, by vfio-pci; all is killed, and weft clean gives the
+	// card back to its kernel driver.
+	t.Run("testpmd", func(t *testing.T) {
+		need(t, "dpdk-testpmd")
+		g := guest{t}
+		r := g.up("hosts: [h1, h2]\nswitches:\n  nf1:\n    driver: dpdk\n    dpdk:\n      manager: dpdk\n      nics: [\"" + firstNIC + "\"]\n      hugepages: 64\n" +
+			"      command: dpdk-testpmd {eal} -- --forward-mode=io --auto-start --total-num-mbufs=4096\n" +
+			"links: [h1 -- nf1, h2 -- hw:eth1]\n")
+		g.ping()
+		if driver(firstNIC) != "vfio-pci" {
+			t.Errorf("the card has the driver %s", driver(firstNIC))
+		}
+		has(t, g.weft(0, "dpdk"), "dpdk-testpmd (")
+		g.killAll(r)
+		has(t, g.weft(0, "clean"), "put back the driver of "+firstNIC+", which was e1000e")
 		if is := g.look(); is != was {
 			t.Errorf("the NICs are\n%s\nand were\n%s", is, was)
 		}

@@ -17,6 +17,7 @@ import (
 
 	"weft/dpdkhost"
 	"weft/dpdkhost/eal"
+	"weft/dpdkhost/nic"
 	"weft/dpdkhost/onvm"
 	"weft/dpdkhost/port"
 	"weft/dpdkhost/server"
@@ -39,7 +40,7 @@ import (
 type dpdkNode struct {
 	backend dpdkhost.Backend
 	process *managerProcess // nil for other managers than weft's own
-	close   func()          // of the node's end
+	close   func() error    // of the node's end
 }
 
 // The bounds of what a manager may take.
@@ -155,18 +156,22 @@ func (n *Network) startDPDK(ctx context.Context, sw topo.PlannedSwitch) error {
 	if err != nil {
 		return err
 	}
-	d := &dpdkNode{close: func() {}}
+	nics, err := n.leaseNICs(ctx, sw, place.Net)
+	if err != nil {
+		return err
+	}
+	d := &dpdkNode{close: nics.Close}
 	switch sw.DPDK.Manager {
 	case topo.ManagerDPDK:
-		d.backend, err = n.startProgram(ctx, sw, place)
+		d.backend, err = n.startProgram(ctx, sw, place, programPorts(sw, nics))
 	case topo.ManagerONVM:
-		d.backend, err = onvm.Open(ctx, onvm.Config{Node: sw.Name, Dir: n.dpdkDir(sw), Ports: programPorts(sw), Memory: sw.DPDK.Hugepages,
+		d.backend, err = onvm.Open(ctx, onvm.Config{Node: sw.Name, Dir: n.dpdkDir(sw), Ports: programPorts(sw, nics), Memory: sw.DPDK.Hugepages,
 			NFs: sw.DPDK.NFs, Chains: sw.DPDK.Chains, Flows: sw.DPDK.Flows, Place: place, Log: n.env.Log})
 	default:
 		d.backend, d.process, err = n.startManager(ctx, sw, place, targets)
 	}
 	if err != nil {
-		return err
+		return errors.Join(err, nics.Close())
 	}
 	n.mu.Lock()
 	n.dpdk[sw.Name] = d
@@ -235,21 +240,25 @@ func (p *managerProcess) kill() {
 }
 
 // startProgram starts a DPDK program of the user's.
-func (n *Network) startProgram(ctx context.Context, sw topo.PlannedSwitch, place *ns.Place) (dpdkhost.Backend, error) {
+func (n *Network) startProgram(ctx context.Context, sw topo.PlannedSwitch, place *ns.Place, ports []eal.Port) (dpdkhost.Backend, error) {
 	return eal.Open(ctx, eal.Config{Node: sw.Name, Dir: n.dpdkDir(sw), Command: sw.DPDK.Command, Place: place, Log: n.env.Log,
-		Options: eal.Options{Ports: programPorts(sw), Prefix: "weft", Hugepages: sw.DPDK.Hugepages, Dedicated: sw.DPDK.Spin}})
+		Options: eal.Options{Ports: ports, Prefix: "weft", Hugepages: sw.DPDK.Hugepages, Dedicated: sw.DPDK.Spin}})
 }
 
-// programPorts are the ports of a DPDK program: links, then NICs.
-func programPorts(sw topo.PlannedSwitch) (ports []eal.Port) {
+// programPorts are the ports of a DPDK program: links, then the NICs that were leased for it.
+func programPorts(sw topo.PlannedSwitch, nics leases) (ports []eal.Port) {
 	number := 0
 	for _, i := range sw.Interfaces {
 		ports = append(ports, eal.Port{Number: i.Port, Kind: eal.Kind(sw.DPDK.PortKind), Device: i.Device})
 		number = max(number, i.Port)
 	}
-	for _, nic := range sw.DPDK.NICs {
+	for _, l := range nics {
 		number++
-		ports = append(ports, eal.Port{Number: number, Kind: eal.NIC, Device: nic})
+		p := eal.Port{Number: number, Kind: eal.NIC, Device: l.Address}
+		if l.Way == nic.WayXDP {
+			p.Kind, p.Device = eal.XDP, l.Name
+		}
+		ports = append(ports, p)
 	}
 	return ports
 }
@@ -356,9 +365,9 @@ func (n *Network) stopDPDK(name string) error {
 }
 
 // end ends a manager whose end is expected.
-func (d *dpdkNode) end() error {
-	defer d.close()
-	err := d.backend.Close()
+func (d *dpdkNode) end() (err error) {
+	defer func() { err = errors.Join(err, d.close()) }()
+	err = d.backend.Close()
 	if d.process == nil {
 		return err
 	}

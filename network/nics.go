@@ -6,7 +6,11 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/vishvananda/netlink"
+
 	"weft/dpdkhost/nic"
+	"weft/internal/ns"
+	"weft/internal/sandbox"
 	"weft/topo"
 )
 
@@ -32,8 +36,8 @@ func (n *Network) makeHW(ctx context.Context, l topo.PlannedLink) error {
 			r.ends[k].device = i.Device
 		}
 	}
-	if net == n.fabric {
-		if err := n.openPort(i.Device); err != nil {
+	if n.plan.Switch(node.Node) != nil {
+		if err := n.onDevice(node, openPort); err != nil {
 			return errors.Join(err, lease.Close())
 		}
 	}
@@ -43,15 +47,37 @@ func (n *Network) makeHW(ctx context.Context, l topo.PlannedLink) error {
 	return nil
 }
 
-// openPort takes the device of a switch port up, which sends nothing by itself.
-func (n *Network) openPort(device string) error {
-	dev, err := n.nl.LinkByName(device)
-	if err == nil {
-		n.nl.LinkSetIP6AddrGenMode(dev, addrGenNone) // a kernel without IPv6 has nothing to turn off
-		err = n.nl.LinkSetUp(dev)
+// leases are NICs that a DPDK program has.
+type leases []*sandbox.Lease
+
+// Close gives them back.
+func (l leases) Close() error {
+	var errs []error
+	for _, x := range l {
+		errs = append(errs, x.Close())
 	}
-	if err != nil {
-		return fmt.Errorf("%s up: %w", device, err)
+	return errors.Join(errs...)
+}
+
+// leaseNICs takes the NICs of a DPDK node for its program, in the way that DPDK uses each: the card
+// itself, or its interface in the node's namespace.
+func (n *Network) leaseNICs(ctx context.Context, sw topo.PlannedSwitch, net *ns.Net) (list leases, err error) {
+	for _, name := range sw.DPDK.NICs {
+		l, err := n.env.Broker.Lend(ctx, net.FD(), nic.Request{Loan: nic.Loan{NIC: name}, DPDK: true})
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("dpdk node %s: %w", sw.Name, err), list.Close())
+		}
+		list = append(list, l)
 	}
-	return nil
+	return list, nil
+}
+
+// openPort takes a NIC up as the port of a switch or DPDK node: it receives what is for others
+// too, and sends nothing by itself.
+func openPort(h *netlink.Handle, dev netlink.Link) error {
+	h.LinkSetIP6AddrGenMode(dev, addrGenNone) // a kernel without IPv6 has nothing to turn off
+	if err := h.SetPromiscOn(dev); err != nil {
+		return fmt.Errorf("promiscuous: %w", err)
+	}
+	return h.LinkSetUp(dev)
 }

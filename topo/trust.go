@@ -17,6 +17,14 @@ func (p *Plan) NeedsTrust() []error {
 				c.Name, c.Kind, strings.Join(strings.Fields(c.Command), " ")))
 		}
 	}
+	for _, s := range p.Switches {
+		if s.DPDK == nil {
+			continue
+		}
+		for _, nic := range s.DPDK.NICs {
+			errs = append(errs, fmt.Errorf("dpdk node %s takes the NIC %s of this machine; if you trust the file, write --allow", s.Name, nic))
+		}
+	}
 	seen := map[string]bool{}
 	for _, l := range p.Links {
 		if nic, node, ok := l.NIC(); ok {
