@@ -15,16 +15,6 @@ import (
 // What is done to the network functions (NFs) of a DPDK node that runs goes into the plan too:
 // so it is saved, compared, and there again when its manager is started anew.
 
-// dpdkNodes returns the names of the network's DPDK nodes.
-func dpdkNodes(p *topo.Plan) (names []string) {
-	for _, sw := range p.Switches {
-		if sw.DPDK != nil {
-			names = append(names, sw.Name)
-		}
-	}
-	return names
-}
-
 // backend returns the manager of a DPDK node that runs.
 func (n *Network) backend(name string) (*topo.PlannedSwitch, dpdkhost.Backend, error) {
 	n.mu.Lock()
