@@ -163,9 +163,9 @@ func (n *Network) startDPDK(ctx context.Context, sw topo.PlannedSwitch) error {
 	d := &dpdkNode{close: nics.Close}
 	switch sw.DPDK.Manager {
 	case topo.ManagerDPDK:
-		d.backend, err = n.startProgram(ctx, sw, place, programPorts(sw, nics))
+		d.backend, err = n.startProgram(ctx, sw, place, n.programPorts(sw, nics))
 	case topo.ManagerONVM:
-		d.backend, err = onvm.Open(ctx, onvm.Config{Node: sw.Name, Dir: n.dpdkDir(sw), Ports: programPorts(sw, nics), Memory: sw.DPDK.Hugepages,
+		d.backend, err = onvm.Open(ctx, onvm.Config{Node: sw.Name, Dir: n.dpdkDir(sw), Ports: n.programPorts(sw, nics), Memory: sw.DPDK.Hugepages,
 			NFs: sw.DPDK.NFs, Chains: sw.DPDK.Chains, Flows: sw.DPDK.Flows, Place: place, Log: n.env.Log})
 	default:
 		d.backend, d.process, err = n.startManager(ctx, sw, place, targets)
@@ -246,10 +246,14 @@ func (n *Network) startProgram(ctx context.Context, sw topo.PlannedSwitch, place
 }
 
 // programPorts are the ports of a DPDK program: links, then the NICs that were leased for it.
-func programPorts(sw topo.PlannedSwitch, nics leases) (ports []eal.Port) {
+func (n *Network) programPorts(sw topo.PlannedSwitch, nics leases) (ports []eal.Port) {
+	kind := eal.Kind(sw.DPDK.PortKind)
+	if n.env.Confine != nil && (kind == "" || kind == eal.Auto) {
+		kind = eal.Packet // confined programs may load no XDP program
+	}
 	number := 0
 	for _, i := range sw.Interfaces {
-		ports = append(ports, eal.Port{Number: i.Port, Kind: eal.Kind(sw.DPDK.PortKind), Device: i.Device})
+		ports = append(ports, eal.Port{Number: i.Port, Kind: kind, Device: i.Device})
 		number = max(number, i.Port)
 	}
 	for _, l := range nics {

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -79,7 +81,10 @@ func Open(ctx context.Context, c Config) (*Backend, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("%s: %w", c.Node, err)
 	}
-	c.Ports = Choose(c.Ports)
+	if c.Place == nil {
+		c.Place = Here{}
+	}
+	c.Ports = Choose(c.Ports, c.Place)
 	if len(c.CPUs) == 0 {
 		var err error
 		if c.CPUs, err = OwnCPUs(); err != nil {
@@ -124,7 +129,7 @@ func (b *Backend) wait(ctx context.Context) error {
 		if err := b.process.Err(); err != nil {
 			return err // what never ran is not started again
 		}
-		_, devices, err := b.ask()
+		_, devices, err := b.ask(false)
 		if err == nil {
 			was = nil
 			for k, name := range b.names {
@@ -156,7 +161,7 @@ func telling(lines []string) []string {
 	const most = 8
 	var list []string
 	for _, l := range lines {
-		if complaint.MatchString(l) {
+		if complaint.MatchString(l) && !slices.Contains(list, l) {
 			list = append(list, l)
 		}
 	}
@@ -167,20 +172,20 @@ func telling(lines []string) []string {
 }
 
 // ask asks the program for its number and its ports.
-func (b *Backend) ask() (pid int, devices map[string]*device, err error) {
+func (b *Backend) ask(counters bool) (pid int, devices map[string]*device, err error) {
 	t, err := DialTelemetry(telemetrySocket(b.config.Dir, b.config.Prefix))
 	if err != nil {
 		return 0, nil, err
 	}
 	defer t.Close()
-	devices, err = t.devices()
+	devices, err = t.devices(counters)
 	return t.PID, devices, err
 }
 
 // State implements dpdkhost.Backend.
 func (b *Backend) State(context.Context) (*dpdkhost.State, error) {
 	s := &dpdkhost.State{Manager: topo.ManagerDPDK, At: time.Now(), Chains: []topo.Chain{}, Flows: []dpdkhost.Flow{}}
-	pid, devices, err := b.ask()
+	pid, devices, err := b.ask(true)
 	i := dpdkhost.Instance{ID: 1, Name: b.program, State: "running", PID: pid, Restarts: b.process.Restarts()}
 	if err != nil {
 		if i.State = "dead"; b.process.PID() != 0 {
@@ -259,35 +264,38 @@ func OwnCPUs() (list []int, err error) {
 	return list, nil
 }
 
-// Choose returns ports with what Auto means here.
-func Choose(ports []Port) []Port {
+// Choose returns ports with what Auto means at a place.
+func Choose(ports []Port, place Place) []Port {
 	ports = slices.Clone(ports)
+	best := Kind("")
 	for k := range ports {
 		if p := &ports[k]; cmp.Or(p.Kind, Auto) == Auto {
-			p.Kind = choose()
+			if best == "" {
+				best = Packet
+				if place.Do(tryXDP) == nil {
+					best = XDP
+				}
+			}
+			p.Kind = best
 		}
 	}
 	return ports
 }
 
-// choose returns the best kind for a link of the kernel's. AF_XDP needs privileges over the
-// machine, not only over the node's namespaces.
-func choose() Kind {
+// tryXDP tries what AF_XDP needs: a socket, and an XDP program loaded. The root of a user
+// namespace may not do that, nor may programs of confined experiments.
+func tryXDP() error {
 	fd, err := unix.Socket(unix.AF_XDP, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return Packet
+		return err
 	}
-	unix.Close(fd)
-	// Loading a program is what a user namespace's root may not do.
-	text, err := os.ReadFile("/proc/self/uid_map")
-	var inside, outside, count uint64
-	if err != nil || os.Geteuid() != 0 {
-		return Packet
+	defer unix.Close(fd)
+	const pass = 2 // XDP_PASS
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP, License: "MIT", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, pass), asm.Return()}})
+	if err != nil {
+		return err
 	}
-	if n, _ := fmt.Sscan(string(text), &inside, &outside, &count); n != 3 || outside != 0 || count != 1<<32-1 {
-		return Packet
-	}
-	return XDP
+	return p.Close()
 }
 
 // Prepare makes ports ready for a DPDK program, on a thread in the node's namespaces:

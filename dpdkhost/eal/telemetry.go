@@ -104,8 +104,9 @@ type device struct {
 	}
 }
 
-// devices asks for all ports.
-func (t *Telemetry) devices() (map[string]*device, error) {
+// devices asks for all ports, with their counters only if they are wanted: drivers complain if a
+// port has not been started yet.
+func (t *Telemetry) devices(counters bool) (map[string]*device, error) {
 	var ids []int
 	if err := t.Ask("/ethdev/list", "", &ids); err != nil {
 		return nil, err
@@ -116,8 +117,10 @@ func (t *Telemetry) devices() (map[string]*device, error) {
 		if err := t.Ask("/ethdev/info", fmt.Sprint(id), d); err != nil {
 			return nil, err
 		}
-		if err := t.Ask("/ethdev/stats", fmt.Sprint(id), &d.stats); err != nil {
-			return nil, err
+		if counters && d.Started != 0 {
+			if err := t.Ask("/ethdev/stats", fmt.Sprint(id), &d.stats); err != nil {
+				return nil, err
+			}
 		}
 		all[d.Name] = d
 	}
