@@ -36,7 +36,11 @@ func WriteDiff(w io.Writer, d *topo.Diff) {
 		name:   func(s topo.PlannedSwitch) string { return "switch " + s.Name },
 		detail: func(s topo.PlannedSwitch) string { return string(s.Driver) },
 		loss: func(what []string) string {
-			if slices.ContainsFunc(what, func(w string) bool { return !strings.HasPrefix(w, "controllers ") }) {
+			live := func(w string) bool { // a switch that runs takes it
+				kind, _, _ := strings.Cut(w, " ")
+				return slices.Contains([]string{"controllers", "NF", "chain", "flow"}, kind)
+			}
+			if slices.ContainsFunc(what, func(w string) bool { return !live(w) }) {
 				return "it stops and starts; its flows are lost"
 			}
 			return ""
