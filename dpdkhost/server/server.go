@@ -120,12 +120,11 @@ func (s *server) setUp(ctx context.Context) error {
 			return err
 		}
 	}
-	var all sync.WaitGroup
-	errs := make([]error, len(s.config.NFs))
-	for i, f := range s.config.NFs {
-		all.Go(func() { _, errs[i] = s.start(ctx, f) })
+	var errs []error
+	for _, f := range s.config.NFs { // in their order, so that their numbers are the same each time
+		_, err := s.start(ctx, f)
+		errs = append(errs, err)
 	}
-	all.Wait()
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
