@@ -79,10 +79,10 @@ func descendants(pid int) map[int]bool {
 		children[p.parent] = append(children[p.parent], p.pid)
 	}
 	below := map[int]bool{}
-	todo := []int{pid}
-	for len(todo) > 0 {
-		p := todo[0]
-		todo = append(todo[1:], children[p]...)
+	left := []int{pid}
+	for len(left) > 0 {
+		p := left[0]
+		left = append(left[1:], children[p]...)
 		below[p] = true
 	}
 	return below

@@ -32,3 +32,34 @@ func TestDPDKNode(t *testing.T) {
 		r.finish(1)                           // pings were lost
 	})
 }
+
+// A controller steers a node that leaves nothing to chains: its flows carry the pings, and its
+// conversation is seen as a switch's is.
+func TestDPDKController(t *testing.T) {
+	eachUser(t, func(t *testing.T, u user) {
+		r := start(t, launch{user: u, prompt: true, args: []string{"--switch", "dpdk,failMode=secure", "--topo", "single,2"}})
+		r.ready()
+		r.eventually("h1 ping -c 1 -W 1 h2", "1 received")
+		has(t, r.ask("h1 ping -c 3 -i 0.1 h2"), "3 received")
+		has(t, r.ask("nf flow list"), "output:1", "output:2")
+		has(t, r.ask("status"), "connected")
+		r.ask("nf flow delete")
+		r.eventually("h1 ping -c 1 -W 1 h2", "1 received") // it learns anew
+		r.in.Close()
+		r.wait() // 1, if a ping was lost
+	})
+}
+
+// An NF that dies is started again, and packets pass through it.
+func TestNFDies(t *testing.T) {
+	eachUser(t, func(t *testing.T, u user) {
+		r := start(t, launch{user: u, prompt: true, args: []string{"--switch", "dpdk", "--topo", "single,2"}})
+		r.ready()
+		has(t, r.ask("h1 ping -c 1 h2"), "1 received")
+		r.ask("s1 pkill -9 -f nf-run")
+		r.eventually("nf list", "1 restarts")
+		r.eventually("h1 ping -c 1 -W 1 h2", "1 received")
+		r.in.Close()
+		r.wait() // 1, if a ping was lost
+	})
+}

@@ -20,7 +20,7 @@ func TestControlFeed(t *testing.T) {
 	say(&n, "one")
 	data := []byte("two")
 	n.taps.pass(control.TapMessage{Switch: "s1", Controller: "c0", Data: data})
-	copy(data, "xxx") // the feed keeps a copy
+	copy(data, "new") // the feed keeps a copy
 	n.taps.pass(control.TapMessage{Event: control.TapOpened})
 	g.Close()
 	say(&n, "three")

@@ -19,7 +19,7 @@ type Progress struct {
 	plan    *topo.Plan
 	stage   string
 	began   time.Time // of the network's first event
-	todo    []step    // what the stage has not shown yet
+	left    []step    // what the stage has not shown yet
 	done    map[string]bool
 	late    []string // messages that wait for the end of a line
 	stopped bool
@@ -47,7 +47,7 @@ func (p *Progress) Event(e network.Event) {
 		p.endStage()
 		p.stage = e.Stage
 		p.done = map[string]bool{}
-		p.todo = p.steps(e)
+		p.left = p.steps(e)
 	}
 	if e.Node != "" && e.Stage == p.stage {
 		p.done[e.Node] = true
@@ -79,20 +79,20 @@ func (p *Progress) Completed(d time.Duration) {
 
 // advance shows the steps whose turn it is.
 func (p *Progress) advance() {
-	for len(p.todo) > 0 && (p.todo[0].node == "" || p.done[p.todo[0].node]) {
-		fmt.Fprint(p.w, p.todo[0].text)
-		p.todo = p.todo[1:]
+	for len(p.left) > 0 && (p.left[0].node == "" || p.done[p.left[0].node]) {
+		fmt.Fprint(p.w, p.left[0].text)
+		p.left = p.left[1:]
 	}
-	if len(p.todo) == 0 {
+	if len(p.left) == 0 {
 		p.flushMessages()
 	}
 }
 
 func (p *Progress) endStage() {
-	for _, s := range p.todo {
+	for _, s := range p.left {
 		fmt.Fprint(p.w, s.text)
 	}
-	p.todo = nil
+	p.left = nil
 	p.flushMessages()
 }
 
