@@ -39,8 +39,18 @@ func starts(ctx context.Context, b *bench) (err error) {
 	if err := os.Mkdir(state, 0o700); err != nil {
 		return err
 	}
+	log, err := os.Create(filepath.Join(dir, "log")) // of use if something fails
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	defer func() {
+		if text, _ := os.ReadFile(log.Name()); err != nil {
+			err = fmt.Errorf("%w\n%s", err, text)
+		}
+	}()
 	client, err := server.Start(ctx, server.Config{Node: "bench", Dir: state}, func(cmd *exec.Cmd) error {
-		cmd.Path, cmd.Stderr = weft, os.Stderr
+		cmd.Path, cmd.Stderr = weft, log
 		return cmd.Start()
 	})
 	if err != nil {

@@ -130,7 +130,7 @@ func New(c Config) (*Manager, error) {
 	poll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err == nil {
 		_, event := bell.Files()
-		err = unix.EpollCtl(poll, unix.EPOLL_CTL_ADD, int(event.Fd()), &unix.EpollEvent{Events: unix.EPOLLIN})
+		err = unix.EpollCtl(poll, unix.EPOLL_CTL_ADD, int(event.Fd()), &unix.EpollEvent{Events: unix.EPOLLIN, Fd: bellEvent})
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("manager: epoll: %w", err), mem.Close(), bell.Close())
@@ -242,10 +242,14 @@ func (m *Manager) Run(ctx context.Context) error {
 	return errors.Join(append(errs, m.mem.Close(), m.bell.Close(), unix.Close(m.poll))...)
 }
 
+// bellEvent is how epoll names the bell; ports have 0.
+const bellEvent = 1
+
 // sleep waits for a packet, an NF, a command or the next expiry.
 func (m *Manager) sleep(ctx context.Context, tick time.Duration) {
 	m.bell.Sleep()
-	defer m.bell.Awake()
+	rung := false
+	defer func() { m.bell.Awake(rung) }()
 	if len(m.work) > 0 || ctx.Err() != nil || slices.ContainsFunc(m.instances, func(i *Instance) bool { return i != nil && i.rings != nil && !i.rings.Transmit.Empty() }) {
 		return
 	}
@@ -265,7 +269,8 @@ func (m *Manager) sleep(ctx context.Context, tick time.Duration) {
 		}
 	}
 	var events [16]unix.EpollEvent
-	unix.EpollWait(m.poll, events[:], timeout) // EINTR: we look for work and come back
+	n, _ := unix.EpollWait(m.poll, events[:], timeout) // EINTR: we look for work and come back
+	rung = slices.ContainsFunc(events[:max(n, 0)], func(e unix.EpollEvent) bool { return e.Fd == bellEvent })
 }
 
 // turn does one round over ports and NFs and reports whether there was any work.

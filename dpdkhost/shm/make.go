@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What the manager makes; NFs open it.
+// What only the manager does.
 
 // NewMemory makes memory for a number of frames and of large frames. It lies on huge pages
 // where the machine has enough of them free: a quarter faster. Its size is sealed: who gets
@@ -78,9 +78,30 @@ func NewBell() (*Bell, error) {
 	if err != nil {
 		return nil, fmt.Errorf("doorbell: %w", err)
 	}
-	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	// Not EFD_NONBLOCK: what does not block, Go's runtime watches, in each process that has the
+	// file, and wakes a thread of its own whenever the bell rings.
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("doorbell: %w", err)
 	}
 	return &Bell{f, os.NewFile(uintptr(fd), "weft-bell"), data, (*atomic.Uint32)(unsafe.Pointer(&data[0]))}, nil
+}
+
+// Sleep says that the thread is about to wait for the bell's event file. If it finds work
+// after that, or has waited, it says Awake.
+func (b *Bell) Sleep() { b.word.Store(1) }
+
+// Awake takes Sleep back, and empties the event file if the bell has rung, as epoll(7) says.
+func (b *Bell) Awake(rung bool) {
+	b.word.Store(0)
+	if !rung {
+		return
+	}
+	var count [8]byte
+	iov := unix.Iovec{Base: &count[0], Len: 8}
+	// A hostile NF may have emptied it, and the manager waits for nobody: not read(2).
+	_, _, errno := unix.RawSyscall6(unix.SYS_PREADV2, b.event.Fd(), uintptr(unsafe.Pointer(&iov)), 1, ^uintptr(0), ^uintptr(0), unix.RWF_NOWAIT)
+	if errno == unix.EOPNOTSUPP || errno == unix.ENOSYS { // before Linux 5.8
+		unix.RawSyscall(unix.SYS_READ, b.event.Fd(), uintptr(unsafe.Pointer(&count)), 8)
+	}
 }

@@ -106,8 +106,9 @@ func (r *Ring) Pop(list []Desc) int {
 // Empty reports whether the consumer has nothing to read.
 func (r *Ring) Empty() bool { return r.shared.tail.Load() == r.head }
 
-// Wait sleeps until Wake is called or the timeout (nanoseconds; below zero for none) is over. It
-// returns at once if there is something to read, or if unless, which may be nil, says so.
+// Wait sleeps until Wake is called, the timeout (nanoseconds; below zero for none) is over or a
+// signal comes. It returns at once if there is something to read, or if unless, which may be nil,
+// says so.
 func (r *Ring) Wait(timeout int64, unless func() bool) {
 	r.shared.sleep.Store(1)
 	if !r.Empty() || unless != nil && unless() {
@@ -123,15 +124,29 @@ func futexWake(word *atomic.Uint32) {
 	syscall.RawSyscall6(syscall.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWake, 1, 0, 0, 0)
 }
 
-// futexWait blocks the thread, and gives its processor to other goroutines.
+// awake is for how long a thread that waits keeps its processor of Go's. To get one anew takes
+// several system calls and wakes a thread of the runtime, which is most of what a wake costs; what
+// comes every now and then need not pay that. It ends before the runtime would complain (10 ms).
+const awake = 5_000_000 // ns
+
+// futexWait blocks the thread, and after a while gives its processor to other goroutines.
 func futexWait(word *atomic.Uint32, is uint32, timeout int64) {
 	const futexWait = 0
-	var ts *syscall.Timespec
+	first := int64(awake)
 	if timeout >= 0 {
-		t := syscall.NsecToTimespec(timeout)
-		ts = &t
+		first = min(first, timeout)
 	}
-	syscall.Syscall6(syscall.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWait, uintptr(is), uintptr(unsafe.Pointer(ts)), 0, 0)
+	ts := syscall.NsecToTimespec(first)
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWait, uintptr(is), uintptr(unsafe.Pointer(&ts)), 0, 0)
+	if errno != syscall.ETIMEDOUT || first == timeout {
+		return
+	}
+	var rest *syscall.Timespec
+	if timeout >= 0 {
+		ts = syscall.NsecToTimespec(timeout - first)
+		rest = &ts
+	}
+	syscall.Syscall6(syscall.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWait, uintptr(is), uintptr(unsafe.Pointer(rest)), 0, 0)
 }
 
 // A Pair is the two rings of an NF, in one file.
@@ -195,17 +210,6 @@ func (b *Bell) Ring() {
 		one := [8]byte{1}
 		syscall.RawSyscall(syscall.SYS_WRITE, b.event.Fd(), uintptr(unsafe.Pointer(&one)), 8)
 	}
-}
-
-// Sleep says that the thread is about to wait for the bell's event file. If it finds work
-// after that, or has waited, it says Awake.
-func (b *Bell) Sleep() { b.word.Store(1) }
-
-// Awake takes Sleep back and empties the event file.
-func (b *Bell) Awake() {
-	b.word.Store(0)
-	var count [8]byte
-	syscall.Read(int(b.event.Fd()), count[:])
 }
 
 // Close unmaps the bell and closes its files.
