@@ -40,6 +40,13 @@ type Commander interface {
 	Command(ctx context.Context, instance int, words []string) (string, error)
 }
 
+// A Steered is a Backend that OpenFlow controllers steer.
+type Steered interface {
+	// SetControllers connects the node to the controllers at these Unix sockets, "unix:PATH", and
+	// no others. Connections that there are to some of them stay, as do flows.
+	SetControllers(ctx context.Context, targets []string) error
+}
+
 // ErrEnded says that the node's manager does not run any more.
 var ErrEnded = errors.New("the NF manager does not run")
 

@@ -46,10 +46,8 @@ func (f *Flows) Validate(plan *topo.Plan) error {
 		return nil // Decode says so
 	case sw == nil:
 		return unknown("switch", f.Switch, switches(plan))
-	case sw.Driver == topo.DriverLinux:
-		return fmt.Errorf("%s is a Linux bridge, which has no flow table", f.Switch)
 	}
-	return nil
+	return sw.NoFlowTable()
 }
 
 // Estimate is that of a look.

@@ -376,8 +376,13 @@ func (a *application) changeSwitch(ctx context.Context, c topo.Change[topo.Plann
 	if reflect.DeepEqual(same, c.To) {
 		return a.setControllers(ctx, c.To, renewed)
 	}
-	if same.DPDK = c.To.DPDK; c.From.DPDK != nil && reflect.DeepEqual(same, c.To) && c.From.DPDK.OnlyNFs(c.To.DPDK) {
-		return a.changeNFs(ctx, c.To.Name, c.From.DPDK, c.To.DPDK)
+	// To a DPDK node the fail mode is but whether it has a default chain.
+	same.FailMode, same.DPDK = c.To.FailMode, c.To.DPDK
+	if c.From.DPDK != nil && reflect.DeepEqual(same, c.To) && c.From.DPDK.OnlyNFs(c.To.DPDK) {
+		if err := a.changeNFs(ctx, c.To.Name, c.From.DPDK, c.To.DPDK); err != nil {
+			return err
+		}
+		return a.setControllers(ctx, c.To, renewed)
 	}
 	if err := a.stopSwitch(ctx, c.From); err != nil {
 		return err

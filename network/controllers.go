@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"os"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
@@ -174,9 +173,6 @@ func (n *Network) openChannel(ch channel, c *controller) (string, error) {
 	n.channels++
 	path := filepath.Join(n.ovsDir(), "ctl-"+strconv.Itoa(n.channels))
 	n.mu.Unlock()
-	if err := os.MkdirAll(n.ovsDir(), 0o700); err != nil { // DPDK nodes may be the only switches
-		return "", err
-	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		return "", err
@@ -205,7 +201,7 @@ func (n *Network) setControllers(ctx context.Context, sw topo.PlannedSwitch, ren
 		return err
 	}
 	if sw.DPDK != nil {
-		return n.restartDPDK(ctx, sw)
+		return n.steerDPDK(ctx, sw.Name, targets)
 	}
 	return n.ovs.SetControllers(ctx, sw.Device, targets...)
 }

@@ -92,13 +92,13 @@ func (n *Network) makeDPDK(switches []topo.PlannedSwitch) error {
 		if err := os.MkdirAll(n.dpdkDir(sw), 0o700); err != nil {
 			return fmt.Errorf("dpdk node %s: %w", sw.Name, err)
 		}
+		if err := os.MkdirAll(n.ovsDir(), 0o700); err != nil { // where the sockets of all switches are
+			return fmt.Errorf("dpdk node %s: %w", sw.Name, err)
+		}
 		confined := n.env.Confine
 		if confined != nil { // where its own sockets are, and those of its controllers
 			c := *confined
 			c.Writable = append(slices.Clone(c.Writable), n.dpdkDir(sw), n.ovsDir())
-			if err := os.MkdirAll(n.ovsDir(), 0o700); err != nil {
-				return fmt.Errorf("dpdk node %s: %w", sw.Name, err)
-			}
 			confined = &c
 		}
 		h, err := node.NewHost(node.HostConfig{Name: sw.Name, Etc: n.etc(), Env: n.programEnv(), Confine: confined})
@@ -188,9 +188,7 @@ func (n *Network) managerConfig(sw topo.PlannedSwitch, targets []string) server.
 		Node: sw.Name, Dir: n.dpdkDir(sw), Spin: sw.DPDK.Spin,
 		NFs: sw.DPDK.NFs, Chains: sw.DPDK.Chains, Rules: sw.DPDK.Flows,
 	}
-	if len(targets) > 0 {
-		c.OpenFlow = &server.OpenFlow{DPID: sw.DPID, Protocols: sw.Protocols, Targets: targets}
-	}
+	c.OpenFlow = &server.OpenFlow{DPID: sw.DPID, Protocols: sw.Protocols, Targets: targets, Management: n.managementSocket(sw)}
 	for _, i := range sw.Interfaces {
 		c.Ports = append(c.Ports, server.Port{Number: i.Port, Config: port.Config{Kind: port.Kind(sw.DPDK.PortKind), Device: i.Device}})
 	}

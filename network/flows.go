@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"weft/topo"
 )
 
 // A Flow is an entry of a switch's flow table, as ovs-ofctl dump-flows prints it.
@@ -86,14 +84,14 @@ func (n *Network) Flows(ctx context.Context, name string) ([]Flow, error) {
 	switch {
 	case sw == nil:
 		return nil, fmt.Errorf("no switch named %s", name)
-	case sw.Driver == topo.DriverLinux:
-		return nil, fmt.Errorf("%s is a Linux bridge: it has no flow table", name)
+	case sw.NoFlowTable() != nil:
+		return nil, sw.NoFlowTable()
 	case !running:
 		return nil, fmt.Errorf("switch %s is stopped: it has no flow table", name)
 	}
 	args := []string{"--no-names", "dump-flows", sw.Device}
-	if len(sw.Protocols) > 0 {
-		args = append([]string{"-O", strings.Join(sw.Protocols, ",")}, args...)
+	if v := sw.OpenFlowVersions(); v != "" {
+		args = append([]string{"-O", v}, args...)
 	}
 	cmd := exec.CommandContext(ctx, "ovs-ofctl", args...)
 	cmd.Env = append(cmd.Environ(), n.programEnv()...)

@@ -15,8 +15,7 @@ import (
 )
 
 // listen opens the switch's port on the user's loopback interface, if it is to have one.
-// What connects there talks to the management socket that Open vSwitch has for every
-// bridge.
+// What connects there talks to the management socket of the switch.
 //
 //	ovs-ofctl ─TCP─► broker's listener ─► engine ─Unix─► BRIDGE.mgmt
 func (n *Network) listen(ctx context.Context, sw topo.PlannedSwitch) error {
@@ -46,10 +45,16 @@ func (n *Network) listen(ctx context.Context, sw topo.PlannedSwitch) error {
 	return nil
 }
 
+// managementSocket returns the path of the socket at which ovs-ofctl finds a switch by its name:
+// Open vSwitch has one for every bridge, and NF managers do as it does.
+func (n *Network) managementSocket(sw topo.PlannedSwitch) string {
+	return filepath.Join(n.ovsDir(), sw.Device+".mgmt")
+}
+
 // manage joins conn to a switch's management socket until either end closes.
 func (n *Network) manage(sw topo.PlannedSwitch, conn net.Conn) {
 	defer conn.Close()
-	mgmt, err := net.Dial("unix", filepath.Join(n.ovsDir(), sw.Device+".mgmt"))
+	mgmt, err := net.Dial("unix", n.managementSocket(sw))
 	if err != nil {
 		n.env.Log.Warn("management connection", "switch", sw.Name, "error", err)
 		return

@@ -340,7 +340,20 @@ func hasMatch(flows []string, match string) bool {
 	})
 }
 
-// restartDPDK starts a node's manager anew, with other ports or controllers.
+// steerDPDK connects a node that runs to the controllers at some sockets.
+func (n *Network) steerDPDK(ctx context.Context, name string, targets []string) error {
+	_, b, err := n.backend(name)
+	if err != nil {
+		return err
+	}
+	s, ok := b.(dpdkhost.Steered)
+	if !ok {
+		return fmt.Errorf("dpdk node %s: controllers: %w; take manager weft", name, dpdkhost.ErrUnsupported)
+	}
+	return s.SetControllers(ctx, targets)
+}
+
+// restartDPDK starts a node's manager anew, with other ports.
 func (n *Network) restartDPDK(ctx context.Context, sw topo.PlannedSwitch) error {
 	if err := n.stopDPDK(sw.Name); err != nil {
 		n.env.Log.Warn("NF manager", "node", sw.Name, "error", err)

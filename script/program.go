@@ -381,6 +381,9 @@ func switchMethods() []method[*node] {
 		{name: "connected", doc: "whether it has a controller", run: connected},
 		{name: "dpctl", usage: "COMMAND...", doc: "run ovs-ofctl for the switch and return its output", run: func(c *call, n *node) (starlark.Value, error) {
 			s, err := n.plannedSwitch()
+			if err == nil {
+				err = s.NoFlowTable()
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -424,8 +427,8 @@ func connected(c *call, n *node) (starlark.Value, error) {
 // Ofctl returns the command line of ovs-ofctl for a switch.
 func Ofctl(sw topo.PlannedSwitch, sub, args string) string {
 	words := []string{"ovs-ofctl"}
-	if len(sw.Protocols) > 0 {
-		words = append(words, "-O", strings.Join(sw.Protocols, ","))
+	if v := sw.OpenFlowVersions(); v != "" {
+		words = append(words, "-O", v)
 	}
 	words = append(words, sub, Quote(sw.Device))
 	if args != "" {

@@ -105,8 +105,8 @@ func (c *call) openflowSwitches(ctx context.Context, names []string) ([]topo.Pla
 			continue
 		}
 		sw := st.Plan.Switch(name)
-		if sw.Driver == topo.DriverLinux {
-			errs = append(errs, fmt.Errorf("%s is a Linux bridge: it has no flow table", name))
+		if err := sw.NoFlowTable(); err != nil {
+			errs = append(errs, err)
 		}
 		list = append(list, *sw)
 	}
@@ -114,7 +114,7 @@ func (c *call) openflowSwitches(ctx context.Context, names []string) ([]topo.Pla
 		return list, err
 	}
 	for _, sw := range st.Plan.Switches {
-		if sw.Driver != topo.DriverLinux {
+		if sw.NoFlowTable() == nil {
 			list = append(list, sw)
 		}
 	}
@@ -191,6 +191,9 @@ func runTrace(ctx context.Context, c *call) error {
 	switches, err := c.openflowSwitches(ctx, []string{name})
 	if err != nil {
 		return err
+	}
+	if switches[0].DPDK != nil {
+		return fmt.Errorf("%s is a dpdk node, not a bridge of Open vSwitch, which alone traces packets; nf flow list and nf chain list show what becomes of them, capture %[1]s what did", name)
 	}
 	if strings.ContainsAny(packet, "'\n") {
 		return fmt.Errorf("a packet has no quotes: %s", packet)

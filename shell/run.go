@@ -113,7 +113,7 @@ func runDpctl(ctx context.Context, c *call) error {
 	all := []result{}
 	var failed error
 	for _, sw := range st.Plan.Switches {
-		if sw.Driver == topo.DriverLinux {
+		if sw.NoFlowTable() != nil {
 			continue
 		}
 		if !c.json {

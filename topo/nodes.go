@@ -226,12 +226,9 @@ func (g *growth) planSwitch(s Switch) (p PlannedSwitch, errs []fieldError) {
 		var more []fieldError
 		p.DPDK, more = planDPDK(s.DPDK, p.FailMode == "standalone")
 		errs = append(errs, more...)
-		if s.ListenPort != 0 {
-			fail("listenPort", "a dpdk node takes no OpenFlow connections; leave listenPort out")
-		}
 		if p.DPDK.Manager != ManagerWeft {
-			if len(s.Controllers) > 0 || s.FailMode == "secure" || len(s.Protocols) > 0 {
-				fail("controllers", "manager %s speaks no OpenFlow; leave controllers, failMode and protocols out or write manager weft", p.DPDK.Manager)
+			if len(s.Controllers) > 0 || s.FailMode == "secure" || len(s.Protocols) > 0 || s.ListenPort != 0 {
+				fail("controllers", "manager %s speaks no OpenFlow; leave controllers, failMode, protocols and listenPort out or write manager weft", p.DPDK.Manager)
 			}
 			p.Controllers = []string{}
 		}

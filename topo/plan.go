@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // A Plan is a network in which nothing is left to choose: the same Spec gives the
@@ -61,6 +62,27 @@ type PlannedSwitch struct {
 	ListenPort  int          `json:"listenPort,omitempty"`
 	// DPDK is what a switch of driver dpdk has besides, nil for others.
 	DPDK *DPDK `json:"dpdk,omitempty"`
+}
+
+// NoFlowTable says why programs that speak OpenFlow, such as ovs-ofctl, find no flow table at a
+// switch; nil if they do.
+func (s PlannedSwitch) NoFlowTable() error {
+	switch {
+	case s.Driver == DriverLinux:
+		return fmt.Errorf("%s is a Linux bridge: it has no flow table", s.Name)
+	case s.DPDK != nil && s.DPDK.Manager != ManagerWeft:
+		return fmt.Errorf("%s is a dpdk node of manager %s: it has no flow table; nf stats shows what it does", s.Name, s.DPDK.Manager)
+	}
+	return nil
+}
+
+// OpenFlowVersions are those to speak with a switch, as ovs-ofctl's option -O has them; empty for
+// its own choice.
+func (s PlannedSwitch) OpenFlowVersions() string {
+	if len(s.Protocols) == 0 && s.DPDK != nil {
+		return "OpenFlow13" // 1.0 has no IPv6, and NF managers none of Nicira's extensions
+	}
+	return strings.Join(s.Protocols, ",")
 }
 
 // A PlannedController is a Controller with its defaults filled in.

@@ -9,6 +9,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,20 +43,29 @@ type Config struct {
 	Manager  *manager.Manager
 	// Ports returns the ports as they are now. It is asked twice a second.
 	Ports func() []Port
-	// Controllers are how to reach the controllers.
-	Controllers []func(context.Context) (net.Conn, error)
-	Log         *slog.Logger
+	// Dial connects to a controller that SetControllers names.
+	Dial func(ctx context.Context, target string) (net.Conn, error)
+	// Management, if not nil, is where programs such as ovs-ofctl(8) find the switch, as at the
+	// socket that Open vSwitch has for each bridge. They are told nothing that they do not ask for,
+	// unless they ask for packets (SET_CONFIG).
+	Management net.Listener
+	Log        *slog.Logger
 }
 
 // An Agent speaks to controllers.
 type Agent struct {
 	Config
+	ctx context.Context
+	all sync.WaitGroup
 
-	mu         sync.Mutex
-	conns      map[*conn]bool
-	ports      []Port
-	generation uint64 // of the last change of masters
-	generated  bool
+	mu          sync.Mutex
+	controllers map[string]context.CancelFunc // by target
+	conns       map[*conn]bool
+	ports       []Port
+	generation  uint64 // of the last change of masters
+	generated   bool
+
+	hooking sync.Mutex // while the manager's hooks are set
 }
 
 // Times that bound what an agent waits for.
@@ -70,37 +80,83 @@ const (
 	portsEvery  = 500 * time.Millisecond
 )
 
-// Run keeps connections to all controllers until ctx ends.
-func Run(ctx context.Context, c Config) error {
+// Start starts an agent, which has no controllers yet and runs until ctx ends.
+func Start(ctx context.Context, c Config) (*Agent, error) {
 	if c.Versions == 0 {
 		c.Versions = control.VersionSet(control.OpenFlow10, control.OpenFlow13)
 	}
 	if c.Versions&^control.VersionSet(control.OpenFlow10, control.OpenFlow13) != 0 {
-		return fmt.Errorf("%s speaks OpenFlow 1.0 and 1.3, not %v", c.Name, c.Versions)
+		return nil, fmt.Errorf("%s speaks OpenFlow 1.0 and 1.3, not %v", c.Name, c.Versions)
 	}
-	a := &Agent{Config: c, conns: map[*conn]bool{}}
+	a := &Agent{Config: c, ctx: ctx, controllers: map[string]context.CancelFunc{}, conns: map[*conn]bool{}}
 	a.ports = c.Ports()
-	err := c.Manager.SetHooks(manager.Hooks{Miss: a.packetIn, Removed: a.flowRemoved})
-	if err != nil {
+	if err := a.hook(); err != nil {
+		return nil, err
+	}
+	a.all.Go(a.watchPorts)
+	if c.Management != nil {
+		context.AfterFunc(ctx, func() { c.Management.Close() })
+		a.all.Go(a.acceptPrograms)
+	}
+	return a, nil
+}
+
+// SetControllers connects to these controllers and no others. Connections that there are to some
+// of them stay; nothing else changes: not the flows, nor what packets do.
+func (a *Agent) SetControllers(targets []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for target, end := range a.controllers {
+		if !slices.Contains(targets, target) {
+			end()
+			delete(a.controllers, target)
+		}
+	}
+	for _, target := range targets {
+		if a.controllers[target] != nil || a.ctx.Err() != nil {
+			continue
+		}
+		ctx, end := context.WithCancel(a.ctx)
+		a.controllers[target] = end
+		a.all.Go(func() { a.keep(ctx, target) })
+	}
+}
+
+// Wait waits until the agent has ended, after its context.
+func (a *Agent) Wait() error {
+	<-a.ctx.Done()
+	a.SetControllers(nil) // none is added any more
+	a.all.Wait()
+	if err := a.Manager.SetHooks(manager.Hooks{}); !errors.Is(err, manager.ErrClosed) {
 		return err
 	}
-	var all sync.WaitGroup
-	for _, dial := range c.Controllers {
-		all.Go(func() { a.keep(ctx, dial) })
+	return nil
+}
+
+// hook asks the manager for the packets that no flow is for while there is who takes them: so
+// it counts those for which there is nobody.
+func (a *Agent) hook() error {
+	a.hooking.Lock()
+	defer a.hooking.Unlock()
+	h := manager.Hooks{Removed: a.flowRemoved}
+	a.mu.Lock()
+	for c := range a.conns {
+		if c.listens() {
+			h.Miss = a.packetIn
+		}
 	}
-	all.Go(func() { a.watchPorts(ctx) })
-	all.Wait()
-	if err := c.Manager.SetHooks(manager.Hooks{}); !errors.Is(err, manager.ErrClosed) {
+	a.mu.Unlock()
+	if err := a.Manager.SetHooks(h); !errors.Is(err, manager.ErrClosed) {
 		return err
 	}
 	return nil
 }
 
 // keep keeps a connection to one controller.
-func (a *Agent) keep(ctx context.Context, dial func(context.Context) (net.Conn, error)) {
+func (a *Agent) keep(ctx context.Context, target string) {
 	backoff := minBackoff
 	for ctx.Err() == nil {
-		served, err := a.connect(ctx, dial)
+		served, err := a.connect(ctx, target)
 		if err != nil && ctx.Err() == nil {
 			a.Log.Info("OpenFlow controller", "node", a.Name, "err", err)
 		}
@@ -115,18 +171,46 @@ func (a *Agent) keep(ctx context.Context, dial func(context.Context) (net.Conn, 
 	}
 }
 
-// connect serves one connection, and reports whether it came so far.
-func (a *Agent) connect(ctx context.Context, dial func(context.Context) (net.Conn, error)) (served bool, err error) {
+// acceptPrograms serves programs that connect to the management socket.
+func (a *Agent) acceptPrograms() {
+	for {
+		nc, err := a.Management.Accept()
+		switch {
+		case a.ctx.Err() != nil || errors.Is(err, net.ErrClosed):
+			if err == nil {
+				nc.Close()
+			}
+			return
+		case err != nil:
+			a.Log.Warn("OpenFlow management socket", "node", a.Name, "err", err)
+			time.Sleep(minBackoff) // out of files: later there may be some
+		default:
+			a.all.Go(func() {
+				if _, err := a.serve(a.ctx, nc, true); err != nil {
+					a.Log.Debug("OpenFlow management connection", "node", a.Name, "err", err)
+				}
+			})
+		}
+	}
+}
+
+// connect serves one connection to a controller, and reports whether it came so far.
+func (a *Agent) connect(ctx context.Context, target string) (served bool, err error) {
 	dialing, cancel := context.WithTimeout(ctx, dialTimeout)
-	nc, err := dial(dialing)
+	nc, err := a.Dial(dialing, target)
 	cancel()
 	if err != nil {
 		return false, err
 	}
+	return a.serve(ctx, nc, false)
+}
+
+// serve serves a connection, which it closes, and reports whether a version was agreed on.
+func (a *Agent) serve(ctx context.Context, nc net.Conn, program bool) (served bool, err error) {
 	defer nc.Close()
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
 	defer stop()
-	c := &conn{Agent: a, nc: nc, reader: control.NewReader(nc), out: make(chan []byte, maxQueue), gone: make(chan struct{})}
+	c := &conn{Agent: a, nc: nc, reader: control.NewReader(nc), program: program, out: make(chan []byte, maxQueue), gone: make(chan struct{})}
 	if err := c.hello(); err != nil {
 		return false, err
 	}
@@ -137,7 +221,11 @@ func (a *Agent) connect(ctx context.Context, dial func(context.Context) (net.Con
 		a.mu.Lock()
 		delete(a.conns, c)
 		a.mu.Unlock()
+		err = cmp.Or(err, a.hook())
 	}()
+	if err := a.hook(); err != nil {
+		return true, err
+	}
 	writer := make(chan struct{})
 	go func() {
 		defer close(writer)
@@ -151,12 +239,12 @@ func (a *Agent) connect(ctx context.Context, dial func(context.Context) (net.Con
 }
 
 // watchPorts tells controllers of ports that come, go or change.
-func (a *Agent) watchPorts(ctx context.Context) {
+func (a *Agent) watchPorts() {
 	tick := time.NewTicker(portsEvery)
 	defer tick.Stop()
 	for {
 		select {
-		case <-ctx.Done():
+		case <-a.ctx.Done():
 			return
 		case <-tick.C:
 			a.comparePorts(a.Ports())
@@ -190,12 +278,14 @@ func (a *Agent) comparePorts(now []Port) {
 	}
 }
 
-// each calls f for every connection that is served.
+// each calls f for every connection that is told what it did not ask for.
 func (a *Agent) each(f func(*conn)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for c := range a.conns {
-		f(c)
+		if !c.program || c.miss > 0 {
+			f(c)
+		}
 	}
 }
 
@@ -210,7 +300,7 @@ func (a *Agent) packetIn(port uint16, packet []byte, f *manager.Flow, asked bool
 		cookie = f.Cookie
 	}
 	a.each(func(c *conn) {
-		if c.role != roleSlave {
+		if c.listens() {
 			c.offer(appendPacketIn(nil, c.version, port, packet, cookie, asked))
 		}
 	})
@@ -219,265 +309,15 @@ func (a *Agent) packetIn(port uint16, packet []byte, f *manager.Flow, asked bool
 // flowRemoved tells controllers of a flow's end, on the manager's thread.
 func (a *Agent) flowRemoved(f *manager.Flow, now time.Duration, expired bool) {
 	a.each(func(c *conn) {
-		if c.role != roleSlave {
+		if c.listens() {
 			c.offer(appendFlowRemoved(nil, c.version, f, now, expired))
 		}
 	})
 }
-
-// Roles of controllers (OpenFlow 1.3.5, section 6.3.6).
-const (
-	roleNoChange uint32 = iota
-	roleEqual
-	roleMaster
-	roleSlave
-)
-
-// A conn is a connection to a controller.
-type conn struct {
-	*Agent
-	nc      net.Conn
-	reader  *control.Reader
-	version control.Version
-	out     chan []byte
-	gone    chan struct{}
-	role    uint32 // guarded by Agent.mu; roleNoChange is equal
-	miss    uint16 // miss_send_len, which is only told back: there are no buffers
-}
-
-// maxQueue is how many messages may wait for a controller that does not read. Packets beyond it
-// are lost.
-const maxQueue = 1024
-
-// send queues a message, and gives the connection up if too much waits.
-func (c *conn) send(b []byte) {
-	select {
-	case c.out <- b:
-	default:
-		c.nc.Close()
-	}
-}
-
-// offer queues a message if there is room.
-func (c *conn) offer(b []byte) {
-	select {
-	case c.out <- b:
-	default:
-	}
-}
-
-func (c *conn) write() {
-	for {
-		select {
-		case <-c.gone:
-			return
-		case b := <-c.out:
-			c.nc.SetWriteDeadline(time.Now().Add(2 * idleTimeout))
-			if _, err := c.nc.Write(b); err != nil {
-				c.nc.Close()
-				return
-			}
-		}
-	}
-}
-
-// hello agrees on a version.
-func (c *conn) hello() error {
-	c.nc.SetDeadline(time.Now().Add(helloTimeout))
-	defer c.nc.SetDeadline(time.Time{})
-	ours := control.AppendHello(nil, 1, c.Versions)
-	if _, err := c.nc.Write(ours); err != nil {
-		return err
-	}
-	batch, err := c.reader.Read()
-	if err != nil {
-		return err
-	}
-	var rest []control.Message
-	for m := range batch.All() {
-		rest = append(rest, m)
-	}
-	if rest[0].Type() != control.TypeHello {
-		return fmt.Errorf("the controller begins with a %s", rest[0].Type().Name(rest[0].Version()))
-	}
-	mine, err := control.ParseHello(ours)
-	if err != nil {
-		return err
-	}
-	theirs, err := control.ParseHello(rest[0])
-	if err == nil {
-		c.version, err = control.Negotiate(mine, theirs)
-	}
-	if err == nil && !c.Versions.Has(c.version) {
-		err = fmt.Errorf("the controller speaks OpenFlow %v", theirs)
-	}
-	if err != nil {
-		text := "this switch speaks OpenFlow " + c.Versions.String()
-		c.nc.Write(control.AppendError(nil, rest[0].XID(), control.ErrorMessage{Version: mine.Version,
-			Type: control.ErrorHelloFailed, Code: control.CodeIncompatible, Data: []byte(text)}))
-		return fmt.Errorf("%w; %s", err, text)
-	}
-	for _, m := range rest[1:] {
-		c.answer(m)
-	}
-	return nil
-}
-
-// read answers messages until the controller is gone.
-func (c *conn) read() error {
-	asked := false // the last word was our ECHO_REQUEST
-	for {
-		c.nc.SetReadDeadline(time.Now().Add(idleTimeout))
-		batch, err := c.reader.Read()
-		var timeout net.Error
-		if errors.As(err, &timeout) && timeout.Timeout() {
-			if asked {
-				return fmt.Errorf("the controller has said nothing for %v", 2*idleTimeout)
-			}
-			asked = true
-			c.send(control.AppendEmpty(nil, c.version, control.TypeEchoRequest, 0))
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		asked = false
-		for m := range batch.All() {
-			c.answer(m)
-		}
-	}
-}
-
-// A refusal is an error as OpenFlow tells it.
-type refusal struct {
-	kind, code uint16
-	why        string
-}
-
-func (r *refusal) Error() string { return r.why }
-
-// Types and codes of errors that are not the same in both versions are chosen by refuse.
-const (
-	errBadRequest     = 1
-	errBadAction      = 2
-	errBadInstruction = 3 // 1.3
-	errBadMatch       = 4 // 1.3
-	errRole           = 11
-)
-
-// answer does what a message asks.
-func (c *conn) answer(m control.Message) {
-	if m.Version() != c.version {
-		c.refuse(m, &refusal{errBadRequest, 0, "another version"})
-		return
-	}
-	switch m.Type() {
-	case control.TypeHello, control.TypeEchoReply, control.TypeError:
-		return
-	case control.TypeEchoRequest:
-		c.send(control.AppendEchoReply(nil, m))
-		return
-	}
-	b, err := c.reply(m)
-	if err == nil {
-		for _, part := range b {
-			c.send(part)
-		}
-		return
-	}
-	var r *refusal
-	if !errors.As(err, &r) {
-		r = &refusal{errBadRequest, 6, err.Error()} // BAD_LEN
-	}
-	c.refuse(m, r)
-}
-
-func (c *conn) refuse(m control.Message, r *refusal) {
-	c.Log.Debug("OpenFlow message refused", "node", c.Name, "message", m.String(), "why", r.why)
-	c.send(control.AppendError(nil, m.XID(), control.ErrorMessage{Version: c.version, Type: r.kind, Code: r.code, Data: m[:min(len(m), 64)]}))
-}
-
-// reply returns the messages that answer m.
-func (c *conn) reply(m control.Message) ([][]byte, error) {
-	v := c.version
-	switch t := m.Type(); {
-	case t == control.TypeFeaturesRequest:
-		return one(appendFeatures(nil, m, c.DPID, c.known())), nil
-	case t == control.TypeGetConfigRequest:
-		return one(appendConfig(nil, m, c.miss)), nil
-	case t == control.TypeSetConfig:
-		if len(m) < 12 {
-			return nil, errShort
-		}
-		c.miss = be.Uint16(m[10:])
-		return nil, nil
-	case t == control.TypePacketOut:
-		return nil, c.packetOut(m)
-	case t == control.TypeFlowMod:
-		return nil, c.flowMod(m)
-	case t == control.BarrierRequest(v):
-		// What came before is done.
-		return one(control.AppendEmpty(nil, v, control.BarrierReply(v), m.XID())), nil
-	case v == control.OpenFlow10 && t == typeStatsRequest10, v != control.OpenFlow10 && t == control.TypeMultipartRequest:
-		return c.statistics(m)
-	case v != control.OpenFlow10 && t == typeRoleRequest:
-		return c.roleRequest(m)
-	case t == control.TypeExperimenter:
-		return nil, &refusal{errBadRequest, 3, "an experimenter's message"}
-	}
-	return nil, &refusal{errBadRequest, 1, "a message that this switch does not know"}
-}
-
-func one(b []byte) [][]byte { return [][]byte{b} }
 
 // known returns the ports as controllers were told of them.
 func (a *Agent) known() []Port {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.ports
-}
-
-// slave reports whether the connection may only look.
-func (c *conn) slave() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.role == roleSlave {
-		return &refusal{errBadRequest, 10, "a slave may only look"}
-	}
-	return nil
-}
-
-// roleRequest changes roles (OpenFlow 1.3.5, section 7.3.9).
-func (c *conn) roleRequest(m control.Message) ([][]byte, error) {
-	if len(m) < 24 {
-		return nil, errShort
-	}
-	role, generation := be.Uint32(m[8:]), be.Uint64(m[16:])
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch role {
-	case roleNoChange:
-	case roleMaster, roleSlave:
-		if c.generated && int64(generation-c.generation) < 0 {
-			return nil, &refusal{errRole, 0, "a generation that is over"}
-		}
-		c.generation, c.generated = generation, true
-		if role == roleMaster {
-			for o := range c.conns {
-				if o.role == roleMaster {
-					o.role = roleSlave
-				}
-			}
-		}
-		c.role = role
-	case roleEqual:
-		c.role = role
-	default:
-		return nil, &refusal{errRole, 2, "no such role"}
-	}
-	is := c.role
-	if is == roleNoChange {
-		is = roleEqual
-	}
-	return one(appendRole(nil, m.XID(), is, c.generation, c.generated)), nil
 }

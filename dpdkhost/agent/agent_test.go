@@ -3,12 +3,15 @@ package agent
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -27,20 +30,39 @@ func ports() []Port {
 	}
 }
 
-// start runs an agent until the test ends.
-func start(t *testing.T, lab *managertest.Lab, v control.Versions, dial ...func(context.Context) (net.Conn, error)) {
+// start runs an agent until the test ends. Its controllers are named by their numbers from 0.
+func start(t *testing.T, lab *managertest.Lab, v control.Versions, dial ...func(context.Context) (net.Conn, error)) *Agent {
+	t.Helper()
+	a := run(t, Config{Name: "nf1", DPID: 0x1f, Versions: v, Manager: lab.Manager, Dial: func(ctx context.Context, target string) (net.Conn, error) {
+		n, err := strconv.Atoi(target)
+		if err != nil {
+			return nil, err
+		}
+		return dial[n](ctx)
+	}})
+	var targets []string
+	for n := range dial {
+		targets = append(targets, strconv.Itoa(n))
+	}
+	a.SetControllers(targets)
+	return a
+}
+
+func run(t *testing.T, c Config) *Agent {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
-	go func() {
-		done <- Run(ctx, Config{Name: "nf1", DPID: 0x1f, Versions: v, Manager: lab.Manager, Ports: ports, Controllers: dial, Log: slog.New(slog.DiscardHandler)})
-	}()
+	c.Ports, c.Log = ports, slog.New(slog.DiscardHandler)
+	a, err := Start(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		cancel()
-		if err := <-done; err != nil {
+		if err := a.Wait(); err != nil {
 			t.Error(err)
 		}
 	})
+	return a
 }
 
 // mark writes an x over the first byte of a packet.
@@ -48,34 +70,6 @@ func mark(batch []nf.Packet) {
 	for i := range batch {
 		batch[i].Data()[0] = 'x'
 		batch[i].Next()
-	}
-}
-
-// passive returns a socket at which programs find the switch, as at an ovs-vswitchd's.
-func passive(t *testing.T) (path string, dial func(context.Context) (net.Conn, error)) {
-	path = filepath.Join(t.TempDir(), "nf1.mgmt")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	accepted := make(chan net.Conn)
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			accepted <- c
-		}
-	}()
-	return path, func(ctx context.Context) (net.Conn, error) {
-		select {
-		case c := <-accepted:
-			return c, nil
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
 	}
 }
 
@@ -89,8 +83,10 @@ func TestOfctl(t *testing.T) {
 			lab := managertest.New(t)
 			_, err := lab.AttachFused(manager.Instance{Service: 5}, nf.Handler(mark))
 			lab.Must(err)
-			path, dial := passive(t)
-			start(t, lab, 0, dial, dial) // it opens a second connection before it closes the first
+			path := filepath.Join(t.TempDir(), "nf1.mgmt")
+			l, err := net.Listen("unix", path)
+			lab.Must(err)
+			run(t, Config{Name: "nf1", DPID: 0x1f, Manager: lab.Manager, Management: l})
 			ofctl := func(words ...string) (string, error) {
 				ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 				defer cancel()
@@ -283,42 +279,13 @@ func TestRoles(t *testing.T) {
 		}
 	}
 	start(t, lab, control.VersionSet(control.OpenFlow13), dial, dial)
-	type controller struct {
-		net.Conn
-		r     *control.Reader
-		queue []control.Message
-	}
-	next := func(c *controller) control.Message {
-		t.Helper()
-		for len(c.queue) == 0 {
-			c.SetDeadline(time.Now().Add(20 * time.Second))
-			batch, err := c.r.Read()
-			if err != nil {
-				t.Fatal(err)
-			}
-			for m := range batch.All() {
-				c.queue = append(c.queue, slices.Clone(m))
-			}
-		}
-		m := c.queue[0]
-		c.queue = c.queue[1:]
-		return m
-	}
-	var two [2]*controller
-	for i := range two {
-		c := <-pipes
-		two[i] = &controller{Conn: c, r: control.NewReader(c)}
-		if m := next(two[i]); m.Type() != control.TypeHello {
-			t.Fatal(m)
-		}
-		c.Write(control.AppendHello(nil, 1, control.VersionSet(control.OpenFlow13)))
-	}
-	role := func(c *controller, role uint32, generation uint64) control.Message {
+	two := [2]*peer{greet(t, <-pipes), greet(t, <-pipes)}
+	role := func(c *peer, role uint32, generation uint64) control.Message {
 		b := begin(nil, control.OpenFlow13, typeRoleRequest, 7)
 		b = be.AppendUint32(b, role)
 		b = be.AppendUint32(b, 0)
 		c.Write(finish(be.AppendUint64(b, generation)))
-		return next(c)
+		return c.next()
 	}
 	is := func(m control.Message, want uint32) {
 		t.Helper()
@@ -334,11 +301,11 @@ func TestRoles(t *testing.T) {
 		t.Errorf("a master of an old generation: %v", m)
 	}
 	two[0].Write(control.AppendFlowMod(nil, control.OpenFlow13, 8, control.FlowMod{Output: 2}))
-	if m := next(two[0]); m.Type() != control.TypeError || be.Uint16(m[10:]) != 10 {
+	if m := two[0].next(); m.Type() != control.TypeError || be.Uint16(m[10:]) != 10 {
 		t.Errorf("a slave's flow: %v", m)
 	}
 	lab.Send(ethernet(2, 1, "for the master"))
-	if m := next(two[1]); m.Type() != control.TypePacketIn {
+	if m := two[1].next(); m.Type() != control.TypePacketIn {
 		t.Errorf("the master gets %v", m)
 	}
 	if flows, _, _ := lab.Flows(); len(flows) != 0 {
@@ -394,4 +361,153 @@ func referenceFlows(t *testing.T, version string, flows []string) string {
 		lines = append(lines, "n_bytes=0, "+idle+strings.TrimSpace(match)+" actions="+strings.TrimSpace(actions))
 	}
 	return strings.Join(lines, "\n")
+}
+
+// A peer is the other end of an agent's connection.
+type peer struct {
+	t *testing.T
+	net.Conn
+	r     *control.Reader
+	queue []control.Message
+}
+
+// greet agrees on OpenFlow 1.3.
+func greet(t *testing.T, c net.Conn) *peer {
+	t.Helper()
+	p := &peer{t: t, Conn: c, r: control.NewReader(c)}
+	t.Cleanup(func() { c.Close() })
+	if m := p.next(); m.Type() != control.TypeHello {
+		t.Fatalf("it begins with %v", m)
+	}
+	p.Write(control.AppendHello(nil, 1, control.VersionSet(control.OpenFlow13)))
+	p.echo() // it is past the greeting
+	return p
+}
+
+// next returns the next message; nil after the last.
+func (p *peer) next() control.Message {
+	p.t.Helper()
+	for len(p.queue) == 0 {
+		p.SetDeadline(time.Now().Add(20 * time.Second))
+		batch, err := p.r.Read()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		for m := range batch.All() {
+			p.queue = append(p.queue, slices.Clone(m))
+		}
+	}
+	m := p.queue[0]
+	p.queue = p.queue[1:]
+	return m
+}
+
+// echo checks that nothing comes before the answer to an ECHO_REQUEST.
+func (p *peer) echo() {
+	p.t.Helper()
+	p.Write(control.AppendEmpty(nil, control.OpenFlow13, control.TypeEchoRequest, 9))
+	if m := p.next(); m == nil || m.Type() != control.TypeEchoReply {
+		p.t.Errorf("an echo is answered by %v", m)
+	}
+}
+
+// Controllers come and go without a trace in packets, flows and other controllers' connections.
+func TestSetControllers(t *testing.T) {
+	lab := managertest.New(t)
+	calls := map[string]chan net.Conn{"a": make(chan net.Conn, 1), "b": make(chan net.Conn, 1)}
+	agent := run(t, Config{Name: "nf1", DPID: 0x1f, Manager: lab.Manager, Dial: func(ctx context.Context, target string) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		select {
+		case calls[target] <- theirs:
+			return ours, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}})
+	unwanted := func() uint64 {
+		s, err := lab.Snapshot()
+		lab.Must(err)
+		return s.Drops.NoFlow
+	}
+	lab.Send(ethernet(2, 1, "nobody wants it"))
+	if n := unwanted(); n != 1 {
+		t.Errorf("%d packets are counted as lost without a flow or a controller, want 1", n)
+	}
+	agent.SetControllers([]string{"a"})
+	a := greet(t, <-calls["a"])
+	a.Write(control.AppendFlowMod(nil, control.OpenFlow13, 8, control.FlowMod{Match: control.Match{InPort: 2}, Output: 1}))
+	agent.SetControllers([]string{"a", "b", "b"})
+	b := greet(t, <-calls["b"])
+	lab.Send(ethernet(2, 1, "for both"))
+	for name, p := range map[string]*peer{"a": a, "b": b} {
+		if m := p.next(); m == nil || m.Type() != control.TypePacketIn {
+			t.Errorf("%s gets %v", name, m)
+		}
+		p.echo()
+	}
+	agent.SetControllers([]string{"b"})
+	if m := a.next(); m != nil {
+		t.Errorf("a controller that the switch left gets %v", m)
+	}
+	b.echo()
+	agent.SetControllers(nil)
+	if m := b.next(); m != nil {
+		t.Errorf("a controller that the switch left gets %v", m)
+	}
+	lab.Eventually("packets are counted again", func() bool {
+		before := unwanted()
+		lab.Send(ethernet(2, 1, "nobody wants it"))
+		return unwanted() == before+1
+	})
+	if flows, _, err := lab.Flows(); err != nil || len(flows) != 1 {
+		t.Errorf("flows %v, %v; want that of the first controller", flows, err)
+	}
+}
+
+// Programs get packets only if they ask for some.
+func TestManagement(t *testing.T) {
+	lab := managertest.New(t)
+	path := filepath.Join(t.TempDir(), "nf1.mgmt")
+	l, err := net.Listen("unix", path)
+	lab.Must(err)
+	run(t, Config{Name: "nf1", DPID: 0x1f, Manager: lab.Manager, Management: l})
+	c, err := net.Dial("unix", path)
+	lab.Must(err)
+	p := greet(t, c)
+	lab.Send(ethernet(2, 1, "no"))
+	p.echo()
+	setConfig := begin(nil, control.OpenFlow13, control.TypeSetConfig, 3)
+	p.Write(finish(append(setConfig, 0, 0, 0, 128)))
+	p.echo()
+	lab.Send(ethernet(2, 1, "yes"))
+	if m := p.next(); m == nil || m.Type() != control.TypePacketIn || !bytes.HasSuffix(m, []byte("yes")) {
+		t.Errorf("a program that asked for packets gets %v", m)
+	}
+}
+
+// NORMAL is what the node does by itself: its default chain.
+func TestNormal(t *testing.T) {
+	lab := managertest.New(t)
+	_, err := lab.AttachFused(manager.Instance{Service: 5}, nf.Handler(mark))
+	lab.Must(err)
+	lab.Must(lab.SetChain(manager.Chain{Name: manager.DefaultChain, Services: []uint16{5}, Out: 2}))
+	path := filepath.Join(t.TempDir(), "nf1.mgmt")
+	l, err := net.Listen("unix", path)
+	lab.Must(err)
+	run(t, Config{Name: "nf1", DPID: 0x1f, Manager: lab.Manager, Management: l})
+	c, err := net.Dial("unix", path)
+	lab.Must(err)
+	p := greet(t, c)
+	p.Write(control.AppendFlowMod(nil, control.OpenFlow13, 8, control.FlowMod{Match: control.Match{InPort: 1}, Output: portNormal}))
+	p.echo()
+	lab.Send("dddddd\x02\x00\x00\x00\x00\x01\x88\xb5 chained")
+	lab.Arrive("xddddd\x02\x00\x00\x00\x00\x01\x88\xb5 chained")
+	flows, _, err := lab.Flows()
+	lab.Must(err)
+	if len(flows) != 1 || flows[0].Packets != 1 || !slices.Equal(outputs(&flows[0].Verdict), []uint32{portNormal}) {
+		t.Errorf("flows %+v", flows)
+	}
 }

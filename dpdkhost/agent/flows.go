@@ -13,6 +13,7 @@ import (
 const (
 	portInPort     = 0xfffffff8
 	portTable      = 0xfffffff9
+	portNormal     = 0xfffffffa // what the switch does without OpenFlow: its chains
 	portFlood      = 0xfffffffb
 	portAll        = 0xfffffffc
 	portController = control.PortController
@@ -25,6 +26,9 @@ func (a *Agent) output(port uint32) (v manager.Verdict, ok bool) {
 	switch {
 	case port == portInPort:
 		return manager.Verdict{Back: true}, true
+	case port == portNormal:
+		v.Chain = manager.DefaultChain
+		return v, a.hasChain(v.Chain)
 	case port == portFlood, port == portAll:
 		return manager.Verdict{Flood: true}, true
 	case port == portController:
@@ -37,9 +41,17 @@ func (a *Agent) output(port uint32) (v manager.Verdict, ok bool) {
 	return v, false
 }
 
+// hasChain reports whether there is a chain.
+func (a *Agent) hasChain(name string) bool {
+	s, err := a.Manager.Snapshot()
+	return err == nil && slices.ContainsFunc(s.Chains, func(c manager.Chain) bool { return c.Name == name })
+}
+
 // portOf is the other way round; portAny for what is no port.
 func portOf(v *manager.Verdict) uint32 {
 	switch {
+	case v.Chain != "":
+		return portNormal
 	case v.Service != 0:
 		return manager.ServicePort + uint32(v.Service)
 	case v.Port != 0:
@@ -54,8 +66,7 @@ func portOf(v *manager.Verdict) uint32 {
 	return portAny
 }
 
-// outputs returns the ports of a verdict. One into a chain has none: its packets go where the
-// chain's NFs say.
+// outputs returns the ports of a verdict.
 func outputs(v *manager.Verdict) (ports []uint32) {
 	for i := range v.And {
 		ports = append(ports, portOf(&v.And[i]))

@@ -204,16 +204,10 @@ func (c *conn) appendFlow(b []byte, f *manager.Flow, now time.Duration) []byte {
 // maxEntries is how many flows the table is said to hold.
 const maxEntries = 1 << 20
 
-// tableName is the name of the only table.
-const tableName = "flow director"
-
 // tableFeatures describes the table (OpenFlow 1.3.5, section 7.3.5.5): what it matches on, and that
 // all it does is output.
 func tableFeatures() []byte {
-	var name [32]byte
-	copy(name[:], tableName)
-	b := append([]byte{0, 0, 0, 0, 0, 0, 0, 0}, name[:]...)
-	b = append(b, make([]byte, 16)...) // no metadata
+	b := make([]byte, 56) // of table 0: no name, which tools would show for its number, and no metadata
 	b = be.AppendUint32(b, 0)
 	b = be.AppendUint32(b, maxEntries)
 	property := func(kind uint16, body []byte) {
@@ -259,9 +253,7 @@ func (c *conn) tableStatistics() ([][]byte, error) {
 	}
 	b := []byte{0, 0, 0, 0}
 	if c.version == control.OpenFlow10 {
-		var name [32]byte
-		copy(name[:], tableName)
-		b = append(b, name[:]...)
+		b = append(b, make([]byte, 32)...) // no name, which tools would show for its number
 		b = be.AppendUint32(b, 1<<22-1) // every field may be a wildcard
 		b = be.AppendUint32(b, maxEntries)
 	}

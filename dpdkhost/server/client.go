@@ -24,6 +24,7 @@ type Client struct {
 var (
 	_ dpdkhost.Backend   = (*Client)(nil)
 	_ dpdkhost.Commander = (*Client)(nil)
+	_ dpdkhost.Steered   = (*Client)(nil)
 )
 
 // NewClient returns a client of the manager whose Config.Dir is dir.
@@ -104,6 +105,12 @@ func (c *Client) Change(ctx context.Context, change dpdkhost.Change) error {
 // Command sends words to an NF and returns what it answers.
 func (c *Client) Command(ctx context.Context, instance int, words []string) (string, error) {
 	return call[string](ctx, c, http.MethodPost, "/command", commanding{instance, words})
+}
+
+// SetControllers connects the node to these controllers and no others.
+func (c *Client) SetControllers(ctx context.Context, targets []string) error {
+	_, err := call[struct{}](ctx, c, http.MethodPost, "/controllers", targets)
+	return err
 }
 
 // endTimeout bounds how long a manager takes to say that it ends.

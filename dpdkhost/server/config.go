@@ -41,17 +41,20 @@ type Config struct {
 	Chains []topo.Chain `json:"chains,omitempty"`
 	// Rules are the flows to begin with, as in topo.DPDK.Flows.
 	Rules []string `json:"rules,omitempty"`
-	// OpenFlow, if not nil, lets controllers steer the flow director.
+	// OpenFlow, if not nil, lets controllers and programs steer the flow director.
 	OpenFlow *OpenFlow `json:"openflow,omitempty"`
 }
 
-// OpenFlow says which controllers a manager has.
+// OpenFlow says what a manager is as a switch, and who steers it.
 type OpenFlow struct {
 	DPID uint64 `json:"dpid"`
 	// Protocols are versions as in topo.Switch; empty for all that the agent speaks.
 	Protocols []string `json:"protocols,omitempty"`
-	// Targets are sockets at which controllers, or relays to them, are: "unix:PATH".
-	Targets []string `json:"targets"`
+	// Targets are sockets at which controllers, or relays to them, are: "unix:PATH". They can be
+	// others later.
+	Targets []string `json:"targets,omitempty"`
+	// Management is the path of the socket at which ovs-ofctl finds the switch; empty for none.
+	Management string `json:"management,omitempty"`
 }
 
 // Port is a port with its number, from 1.
@@ -97,6 +100,9 @@ func (c *Config) Validate() error {
 		}
 	}
 	if c.OpenFlow != nil {
+		if len(c.OpenFlow.Management) > maxPath {
+			fail("the path of a socket has at most %d bytes: %s", maxPath, c.OpenFlow.Management)
+		}
 		if _, err := c.OpenFlow.versions(); err != nil {
 			errs = append(errs, err)
 		}

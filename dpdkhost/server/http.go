@@ -65,6 +65,9 @@ func (s *server) handler() http.Handler {
 	handle(mux, "POST /change", func(_ context.Context, c dpdkhost.Change) (struct{}, error) {
 		return struct{}{}, s.change(c)
 	})
+	handle(mux, "POST /controllers", func(_ context.Context, targets []string) (struct{}, error) {
+		return struct{}{}, s.setControllers(targets)
+	})
 	handle(mux, "POST /command", func(ctx context.Context, q commanding) (string, error) {
 		i, err := s.find(q.Instance)
 		if err != nil {

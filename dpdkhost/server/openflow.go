@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -27,22 +28,36 @@ func (o *OpenFlow) versions() (set control.Versions, err error) {
 	return set, nil
 }
 
-// serveControllers lets controllers steer the flow director until ctx ends.
-func (s *server) serveControllers(ctx context.Context) error {
+// startAgent starts the OpenFlow agent, which runs until ctx ends.
+func (s *server) startAgent(ctx context.Context) error {
 	o := s.config.OpenFlow
 	versions, err := o.versions()
 	if err != nil {
 		return err
 	}
-	var dials []func(context.Context) (net.Conn, error)
-	for _, target := range o.Targets {
-		dials = append(dials, func(ctx context.Context) (net.Conn, error) {
+	c := agent.Config{Name: s.config.Node, DPID: o.DPID, Versions: versions, Manager: s.m, Ports: s.openFlowPorts, Log: s.log,
+		Dial: func(ctx context.Context, target string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", strings.TrimPrefix(target, "unix:"))
-		})
+		}}
+	if o.Management != "" {
+		if c.Management, err = listen("unix", o.Management); err != nil {
+			return err
+		}
 	}
-	return agent.Run(ctx, agent.Config{Name: s.config.Node, DPID: o.DPID, Versions: versions, Manager: s.m,
-		Ports: s.openFlowPorts, Controllers: dials, Log: s.log})
+	if s.agent, err = agent.Start(ctx, c); err == nil {
+		s.agent.SetControllers(o.Targets)
+	}
+	return err
+}
+
+// setControllers connects the agent to other controllers.
+func (s *server) setControllers(targets []string) error {
+	if s.agent == nil {
+		return errors.New("this manager was started without OpenFlow")
+	}
+	s.agent.SetControllers(targets)
+	return nil
 }
 
 // openFlowPorts returns the ports, and the services that there are, as controllers see them.

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"weft/dpdkhost/agent"
 	"weft/dpdkhost/manager"
 	"weft/dpdkhost/port"
 	"weft/topo"
@@ -25,6 +26,7 @@ type server struct {
 	config  Config
 	log     *slog.Logger
 	m       *manager.Manager
+	agent   *agent.Agent // nil without OpenFlow
 	spawner *spawner
 	cpus    []int // that this process may use
 	end     context.CancelFunc
@@ -90,16 +92,16 @@ func Run(ctx context.Context, c Config, log *slog.Logger, ready func()) (err err
 	if err := s.setUp(ctx); err != nil {
 		return errors.Join(err, control.Close())
 	}
-	go web.Serve(control)
 	if c.OpenFlow != nil {
-		var agents sync.WaitGroup
-		agents.Go(func() {
-			if err := s.serveControllers(ctx); err != nil && ctx.Err() == nil {
-				log.Error("OpenFlow", "node", c.Node, "err", err)
-			}
-		})
-		defer agents.Wait()
+		if err := s.startAgent(ctx); err != nil {
+			return err
+		}
+		defer func() {
+			cancel()
+			err = errors.Join(err, s.agent.Wait())
+		}()
 	}
+	go web.Serve(control)
 	ready()
 	<-ctx.Done()
 	return nil
