@@ -23,7 +23,7 @@ func (n *Network) State() State {
 		s.Hosts = append(s.Hosts, hs)
 	}
 	for _, sw := range plan.Switches {
-		s.Switches = append(s.Switches, SwitchState{Name: sw.Name, Running: n.running[sw.Name]})
+		s.Switches = append(s.Switches, SwitchState{Name: sw.Name, Running: n.running[sw.Name], Connections: []ControlConnection{}})
 	}
 	for _, c := range plan.Controllers {
 		cs := ControllerState{Name: c.Name}

@@ -510,4 +510,19 @@ func TestNormal(t *testing.T) {
 	if len(flows) != 1 || flows[0].Packets != 1 || !slices.Equal(outputs(&flows[0].Verdict), []uint32{portNormal}) {
 		t.Errorf("flows %+v", flows)
 	}
+	// While there is a controller, it gets what no flow is for; then the chain does again.
+	p.Write(finish(append(begin(nil, control.OpenFlow13, control.TypeSetConfig, 3), 0, 0, 0, 128)))
+	p.Write(control.AppendFlowMod(nil, control.OpenFlow13, 8, control.FlowMod{Command: control.FlowDelete}))
+	p.Write(control.AppendFlowMod(nil, control.OpenFlow13, 8, control.FlowMod{Output: control.PortController}))
+	p.echo()
+	lab.Send("dddddd\x02\x00\x00\x00\x00\x01\x88\xb5 asked")
+	if m := p.next(); m == nil || m.Type() != control.TypePacketIn {
+		t.Errorf("a program that asked for packets gets %v", m)
+	}
+	c.Close()
+	lab.Eventually("the chain takes packets again", func() bool {
+		lab.Send("dddddd\x02\x00\x00\x00\x00\x01\x88\xb5 again")
+		time.Sleep(10 * time.Millisecond)
+		return slices.Contains(lab.Queues[1].Take(), "xddddd\x02\x00\x00\x00\x00\x01\x88\xb5 again")
+	})
 }

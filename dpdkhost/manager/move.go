@@ -339,13 +339,21 @@ func (m *Manager) transmit(p *entry) {
 	p.out = p.out[:0]
 }
 
-// toController hands a copy of a packet to the OpenFlow agent.
+// toController hands a copy of a packet to the OpenFlow agent. One that only a flow for all misses
+// sends there takes the default chain while there is no controller.
 func (m *Manager) toController(d *shm.Desc) {
-	if m.hooks.Miss == nil {
+	f := m.current
+	missed := f != nil && f.Priority == 0 && f.Mask == Key{}
+	switch {
+	case m.hooks.Miss != nil:
+		m.hooks.Miss(m.meta[d.Frame].port, m.mem.Packet(d), f, !missed)
+	case missed && m.standard != nil:
+		m.current = nil // what NFs want is not that flow's doing
+		m.meta[d.Frame].chain = m.standard.id
+		m.step(d, m.standard, 0)
+		return
+	default:
 		m.drops.Controller++
-	} else {
-		f := m.current
-		m.hooks.Miss(m.meta[d.Frame].port, m.mem.Packet(d), f, f == nil || f.Priority != 0 || f.Mask != Key{})
 	}
 	m.pool.Free(d.Frame)
 }

@@ -1,0 +1,81 @@
+package e2e
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Open vSwitch's tools and what shows flows find the flow table of a DPDK node as they find a
+// bridge's.
+func TestDPDKFlows(t *testing.T) {
+	need(t, "ovs-ofctl")
+	eachUser(t, func(t *testing.T, u user) {
+		r := start(t, launch{user: u, prompt: true, args: []string{"--switch", "dpdk", "--topo", "single,2"}})
+		r.ready()
+		has(t, r.ask("flows"), "s1", "no flows")
+		r.ask("dpctl add-flow priority=7,icmp,actions=drop")
+		has(t, r.ask("h1 ping -c 1 -W 1 h2"), "0 received")
+		r.ask("s1 ovs-ofctl -O OpenFlow13 mod-flows s1 icmp,actions=NORMAL")
+		has(t, r.ask("h1 ping -c 1 -W 5 h2"), "1 received")
+		has(t, r.ask("flows s1 --interval 0"), "NORMAL", "icmp")
+		has(t, r.ask("dpctl dump-flows"), "table=0, n_packets=", "priority=7,icmp actions=NORMAL")
+		has(t, r.ask("nf flow list"), "chain:default")
+		has(t, r.ask("dpctl show"), "1(s1-eth1)", "32769(bridge)")
+		has(t, r.ask("dpctl del-flows"), "*** s1")
+		has(t, r.ask("nf flow list --json"), "[]")
+		has(t, r.ask("dump"), "dpdk switch")
+		has(t, r.ask("inspect s1"), `"manager": "weft"`)
+		r.in.Close()
+		r.exits(1) // a ping was lost, and what follows must not be the cause
+		o := start(t, launch{user: u, prompt: true, args: []string{"--switch", "dpdk", "--topo", "single,2"}})
+		o.ready()
+		o.say("trace s1 in_port=1,icmp")
+		o.expect("s1 is a dpdk node")
+		o.in.Close()
+		o.exits(1)
+	})
+}
+
+// Controllers come and go, and the NF manager of a DPDK node, with its flows and NFs, goes on as
+// it was.
+func TestDPDKApplyControllers(t *testing.T) {
+	eachUser(t, func(t *testing.T, u user) {
+		file := func(name, controllers string) string {
+			text := "hosts: h1 h2\ncontrollers: c0 c1\nswitches: s1\ndpdk:\n  nf1: {nfs: bridge, " + controllers + "}\nlinks: [h1 -- nf1, nf1 -- h2]\n"
+			return filepath.Join(place(t, u, map[string]string{name: text}), name)
+		}
+		with := func(names string) string { return file("with.yaml", "controllers: ["+names+"]") }
+		r := up(t, u, with(""))
+		apply := func(f string) string {
+			args := []string{"apply", f}
+			if r.network != "" {
+				args = append(args, r.network)
+			}
+			a := start(t, launch{user: u, args: args, env: []string{"XDG_RUNTIME_DIR=" + r.runtimeDir()}})
+			a.exits(0)
+			return a.out()
+		}
+		pid := func() string { return strings.Fields(r.also(0, "exec", "nf1", "--", "pgrep", "-f", "nf-manager"))[0] }
+		before := pid()
+		flood := r.exec(nil, "h1", "--", "ping", "-q", "-i", "0.005", "-c", "400", "10.0.0.2")
+		for _, names := range []string{"c0", "c0, c1", "c1", ""} {
+			has(t, apply(with(names)), "nf1")
+			for c := range 2 {
+				name := fmt.Sprintf("c%d", c)
+				if strings.Contains(names, name) {
+					has(t, r.also(0, "control", "nf1", name, "up"), name)
+				}
+			}
+		}
+		flood.exits(0)
+		has(t, flood.out(), "400 packets transmitted, 400 received", " 0% packet loss") // two controllers flood twice
+		// Nobody takes what flows send to controllers: the chain does.
+		r.also(0, "exec", "h1", "--", "ip", "neigh", "flush", "all")
+		has(t, r.also(0, "exec", "h1", "--", "ping", "-c1", "-W5", "10.0.0.2"), "1 received")
+		if after := pid(); after != before {
+			t.Errorf("the manager was process %s and is %s", before, after)
+		}
+	})
+}
