@@ -63,6 +63,7 @@ type lab struct {
 	opener  *Opener
 	hosts   [2]*ns.Net
 	kinds   [2]Kind
+	queues  int
 	small   int // frames at the start
 	large   int
 	end     func()
@@ -118,7 +119,13 @@ func newLab(tb testing.TB, c Config, handler nf.Handler) *lab {
 // newMixedLab makes a lab with a kind of port for each host.
 func newMixedLab(tb testing.TB, c [2]Config, handler nf.Handler) *lab {
 	tb.Helper()
-	l := &lab{}
+	return newQueuedLab(tb, c, 1, handler)
+}
+
+// newQueuedLab makes a lab whose veth pairs have so many queues.
+func newQueuedLab(tb testing.TB, c [2]Config, queues int, handler nf.Handler) *lab {
+	tb.Helper()
+	l := &lab{queues: queues}
 	l.manager, l.end = newManager(tb, manager.Config{Frames: 16384})
 	l.opener = NewOpener(l.manager)
 	var err error
@@ -152,7 +159,7 @@ func (l *lab) connect(tb testing.TB, i int, c Config) {
 	defer h.Close()
 	if c.Kind != TAP {
 		mine := fmt.Sprintf("n-eth%d", i+1)
-		makeVeth(tb, mine, c.Device, c)
+		makeVeth(tb, mine, c.Device, c, l.queues)
 		c.Device = mine
 	}
 	p, kind, err := l.opener.Open(c)
@@ -166,16 +173,17 @@ func (l *lab) connect(tb testing.TB, i int, c Config) {
 }
 
 // makeVeth makes a veth pair, the first up.
-func makeVeth(tb testing.TB, mine, theirs string, c Config) {
+func makeVeth(tb testing.TB, mine, theirs string, c Config, queues int) {
 	tb.Helper()
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.Flags, attrs.MTU = mine, unix.IFF_UP, 1500
 	if c.MTU != 0 {
 		attrs.MTU = c.MTU
 	}
-	attrs.NumTxQueues, attrs.NumRxQueues = 1, 1
+	attrs.NumTxQueues, attrs.NumRxQueues = queues, queues
 	v := netlink.NewVeth(attrs)
 	v.PeerName, v.PeerMTU = theirs, uint32(attrs.MTU)
+	v.PeerNumTxQueues, v.PeerNumRxQueues = uint32(queues), uint32(queues)
 	must(tb, netlink.LinkAdd(v))
 	tb.Cleanup(func() { netlink.LinkDel(v) })
 	must(tb, link.KeepFeatures(theirs, vnet.Expressible))

@@ -72,8 +72,8 @@ type Opener struct {
 	mem *shm.Memory
 	tun string // the file that makes TAP devices
 
-	mu      sync.Mutex
-	sockets []*xdp // open
+	mu    sync.Mutex
+	ports []*xdp // open
 }
 
 // NewOpener returns an opener of ports for a manager.
@@ -169,7 +169,7 @@ func choose(device string) []Kind {
 	switch {
 	case err != nil:
 		return []Kind{TAP}
-	case l.Attrs().ParentDev != "": // on a bus: not /sys, which shows another namespace's interfaces
+	case onBus(l):
 		return []Kind{XDP, Packet}
 	}
 	return []Kind{Packet}

@@ -84,6 +84,16 @@ func (l *lab) talk(t *testing.T, six bool, sizes ...int) {
 	}
 }
 
+// dial opens a UDP socket on a host, with a port of its own.
+func (l *lab) dial(t *testing.T, i int, to *net.UDPAddr) (c *net.UDPConn) {
+	t.Helper()
+	must(t, l.hosts[i].Do(func() (err error) {
+		c, err = net.DialUDP("udp", nil, to)
+		return err
+	}))
+	return c
+}
+
 func address(i int, six bool, port int) *net.UDPAddr {
 	if six {
 		return &net.UDPAddr{IP: net.ParseIP(fmt.Sprintf("fd00::%d", i+1)), Port: port}

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -25,33 +24,29 @@ const (
 	modeGeneric = "generic"
 )
 
-// An xdp port is an AF_XDP socket on an interface. The small frames of the packet memory are its
-// UMEM, with all others of the manager: a frame goes from one interface to another and is copied
-// by nobody but the kernel, and with a NIC whose driver can do it (zero copy), by nobody.
+// An xdp port is an AF_XDP socket on each receive queue of an interface. The small frames of the
+// packet memory are their UMEM, with all others of the manager: a frame goes from one interface to
+// another and is copied by nobody but the kernel, and with a NIC whose driver can do it (zero copy),
+// by nobody.
 type xdp struct {
 	opener *Opener
-	fd     int
-	index  int // of the interface
-	max    int // the longest packet that it takes, bytes
-	zero   bool
+	index  int  // of the interface
+	max    int  // the longest packet that it takes, bytes
+	zero   bool // the driver copies nothing
 
 	redirect *ebpf.Map
 	program  *ebpf.Program
 	attached bpflink.Link
 
-	fill, done *xdpRing[uint64]
-	rx, tx     *xdpRing[unix.XDPDesc]
+	queues []*xdpQueue // by number; packets leave by the first, in their order
+	next   int         // the queue to look at first
+	events int         // an epoll(7) of the sockets, if there are several; else -1
 
 	pool    *manager.Pool // nil before the first packet
 	held    []uint64      // bits: the frames that the port or the kernel has
-	inFill  int
-	unsent  int // taken from us, not yet reported as done
 	finish  []shm.Desc
 	dropped uint64 // segments for which there was no room
 }
-
-// xdpSlots is how many slots the four rings have each.
-const xdpSlots = 2048
 
 // programName is the name of the program that hands packets to the socket.
 const programName = "weft_port"
@@ -69,10 +64,13 @@ func openXDP(o *Opener, c Config) (manager.Port, error) {
 	if room := smallRoom - 14 - 4; attrs.MTU > room {
 		return nil, fmt.Errorf("the MTU of %s is %d: AF_XDP takes at most %d here; give the link a smaller one, or use kind: packet", c.Device, attrs.MTU, room)
 	}
-	if attrs.NumRxQueues > 1 {
-		if n := rxQueues(c.Device); n > 1 {
-			return nil, fmt.Errorf("%s has %d receive queues, and the port serves one: `ethtool -L %s combined 1`, or use kind: packet", c.Device, n, c.Device)
+	queues := rxQueues(device)
+	if queues > maxQueues {
+		which := "combined"
+		if device.Type() == "veth" {
+			which = "rx"
 		}
+		return nil, fmt.Errorf("%s has %d receive queues: a port has at most %d; `ethtool -L %s %s %d`, or use kind: packet", c.Device, queues, maxQueues, c.Device, which, maxQueues)
 	}
 	if err := clearStale(device); err != nil {
 		return nil, err
@@ -86,23 +84,41 @@ func openXDP(o *Opener, c Config) (manager.Port, error) {
 	if c.Mode != "" {
 		modes = []string{c.Mode}
 	}
+	small, _ := o.mem.Frames()
 	var errs []error
 	for _, mode := range modes {
-		x := &xdp{opener: o, fd: -1, index: attrs.Index, max: attrs.MTU + 14 + 4}
-		err := x.open(mode)
-		if err == nil {
-			small, _ := o.mem.Frames()
-			x.held = make([]uint64, (small+63)/64)
-			o.sockets = append(o.sockets, x)
-			return x, nil
-		}
-		errs = append(errs, fmt.Errorf("%s: %w", mode, explain(err)), x.close())
-		if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
-			break // no other mode will be permitted
+		for _, sharing := range o.sharing(device, mode) {
+			x := &xdp{opener: o, index: attrs.Index, max: attrs.MTU + 14 + 4, events: -1, held: make([]uint64, (small+63)/64)}
+			err := x.open(mode, queues, sharing)
+			if err == nil {
+				o.ports = append(o.ports, x)
+				return x, nil
+			}
+			errs = append(errs, fmt.Errorf("%s: %w", mode, explain(err)), x.close())
+			if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+				return nil, errors.Join(errs...) // no other mode will be permitted
+			}
 		}
 	}
 	return nil, errors.Join(errs...)
 }
+
+// sharing returns the ports of which an interface may use the registered packet memory (UMEM), the
+// best first; nil to register it once more. All that share it copy packets, or none may
+// (xp_assign_dev_shared), so a NIC shares with what copies nothing, if it can do that too.
+func (o *Opener) sharing(device netlink.Link, mode string) (list []*xdp) {
+	zero := onBus(device) && mode == modeNative
+	for _, x := range o.ports {
+		if x.zero == zero {
+			return []*xdp{x, nil}
+		}
+	}
+	return []*xdp{nil}
+}
+
+// onBus reports whether an interface is a real NIC. That it is on a bus is not read from /sys, which
+// shows another namespace's interfaces.
+func onBus(device netlink.Link) bool { return device.Attrs().ParentDev != "" }
 
 // explain says what to do about an error.
 func explain(err error) error {
@@ -119,11 +135,17 @@ func explain(err error) error {
 	return err
 }
 
+// maxQueues bounds the queues of an interface.
+const maxQueues = 64
+
 // rxQueues returns how many receive queues an interface uses.
-func rxQueues(device string) int {
-	n, err := link.RxQueues(device)
-	if err != nil {
+func rxQueues(device netlink.Link) int {
+	if device.Attrs().NumRxQueues <= 1 {
 		return 1
+	}
+	n, err := link.RxQueues(device.Attrs().Name)
+	if err != nil || n < 1 {
+		return 1 // a driver that cannot say it
 	}
 	return n
 }
@@ -185,70 +207,51 @@ func prepare(device netlink.Link) error {
 	return link.KeepFeatures(peer.Attrs().Name, Plain)
 }
 
-// open makes the socket, its rings and the program. The opener is locked.
-func (x *xdp) open(mode string) (err error) {
-	if x.fd, err = unix.Socket(unix.AF_XDP, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
-		x.fd = -1
-		return fmt.Errorf("AF_XDP socket: %w", err)
+// open makes sockets and program. The opener is locked.
+func (x *xdp) open(mode string, queues int, sharing *xdp) error {
+	if err := x.attach(mode, queues); err != nil {
+		return err
 	}
-	var shared *xdp
-	if len(x.opener.sockets) > 0 {
-		shared = x.opener.sockets[0]
-	}
-	mem := x.opener.mem
-	if shared == nil {
-		small, _ := mem.Frames()
-		reg := unix.XDPUmemReg{Addr: uint64(uintptr(unsafe.Pointer(&mem.Bytes()[0]))), Len: uint64(small * shm.FrameSize), Size: shm.FrameSize}
-		if _, _, errno := unix.Syscall6(unix.SYS_SETSOCKOPT, uintptr(x.fd), unix.SOL_XDP, unix.XDP_UMEM_REG, uintptr(unsafe.Pointer(&reg)), unsafe.Sizeof(reg), 0); errno != 0 {
-			return fmt.Errorf("packet memory for AF_XDP: %w", errno)
+	for i := range queues {
+		q, err := newXDPQueue(i)
+		if err != nil {
+			return err
+		}
+		x.queues = append(x.queues, q)
+		var with *xdpQueue
+		switch {
+		case i > 0:
+			with = x.queues[0]
+		case sharing != nil:
+			with = sharing.queues[0]
+		}
+		if err := q.bind(x.opener.mem, x.index, mode, with); err != nil {
+			return fmt.Errorf("queue %d: %w", i, err)
+		}
+		if err := x.redirect.Put(uint32(i), uint32(q.fd)); err != nil {
+			return fmt.Errorf("socket for the XDP program: %w", err)
 		}
 	}
-	type offsets = unix.XDPMmapOffsets
-	type offset = unix.XDPRingOffset
-	if x.fill, err = newXDPRing[uint64](x.fd, xdpSlots, unix.XDP_UMEM_FILL_RING, unix.XDP_UMEM_PGOFF_FILL_RING, func(o *offsets) offset { return o.Fr }); err != nil {
-		return err
+	x.zero = x.queues[0].copiesNothing()
+	if queues == 1 {
+		return nil
 	}
-	if x.done, err = newXDPRing[uint64](x.fd, xdpSlots, unix.XDP_UMEM_COMPLETION_RING, unix.XDP_UMEM_PGOFF_COMPLETION_RING, func(o *offsets) offset { return o.Cr }); err != nil {
-		return err
+	var err error
+	if x.events, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return fmt.Errorf("epoll: %w", err)
 	}
-	if x.rx, err = newXDPRing[unix.XDPDesc](x.fd, xdpSlots, unix.XDP_RX_RING, unix.XDP_PGOFF_RX_RING, func(o *offsets) offset { return o.Rx }); err != nil {
-		return err
-	}
-	if x.tx, err = newXDPRing[unix.XDPDesc](x.fd, xdpSlots, unix.XDP_TX_RING, unix.XDP_PGOFF_TX_RING, func(o *offsets) offset { return o.Tx }); err != nil {
-		return err
-	}
-	// What one system call may send; older kernels send 32.
-	unix.SetsockoptInt(x.fd, unix.SOL_XDP, unix.XDP_MAX_TX_SKB_BUDGET, xdpSlots)
-	if unix.SetsockoptInt(x.fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, socketRoom) != nil {
-		unix.SetsockoptInt(x.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, socketRoom)
-	}
-	if err := x.attach(mode); err != nil {
-		return err
-	}
-	address := &unix.SockaddrXDP{Flags: unix.XDP_USE_NEED_WAKEUP, Ifindex: uint32(x.index)}
-	if mode == modeGeneric {
-		address.Flags |= unix.XDP_COPY
-	}
-	if shared != nil {
-		address.Flags, address.SharedUmemFD = unix.XDP_SHARED_UMEM, uint32(shared.fd)
-	}
-	if err := unix.Bind(x.fd, address); err != nil {
-		return fmt.Errorf("bind: %w", err)
-	}
-	var options uint32
-	size := uint32(4)
-	unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(x.fd), unix.SOL_XDP, unix.XDP_OPTIONS, uintptr(unsafe.Pointer(&options)), uintptr(unsafe.Pointer(&size)), 0)
-	x.zero = options&unix.XDP_OPTIONS_ZEROCOPY != 0
-	if err := x.redirect.Put(uint32(0), uint32(x.fd)); err != nil {
-		return fmt.Errorf("socket for the XDP program: %w", err)
+	for _, q := range x.queues {
+		if err := unix.EpollCtl(x.events, unix.EPOLL_CTL_ADD, q.fd, &unix.EpollEvent{Events: unix.EPOLLIN}); err != nil {
+			return fmt.Errorf("epoll: %w", err)
+		}
 	}
 	return nil
 }
 
-// attach puts a program on the interface that gives the packets of queue 0 to the socket. It goes
+// attach puts a program on the interface that gives the packets of each queue to its socket. It goes
 // with its descriptor, so also when this process is killed.
-func (x *xdp) attach(mode string) (err error) {
-	x.redirect, err = ebpf.NewMap(&ebpf.MapSpec{Name: programName, Type: ebpf.XSKMap, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+func (x *xdp) attach(mode string, queues int) (err error) {
+	x.redirect, err = ebpf.NewMap(&ebpf.MapSpec{Name: programName, Type: ebpf.XSKMap, KeySize: 4, ValueSize: 4, MaxEntries: uint32(queues)})
 	if err != nil {
 		return fmt.Errorf("map for AF_XDP: %w", err)
 	}
@@ -288,39 +291,42 @@ func (x *xdp) hold(frame uint32, has bool) bool {
 }
 
 // Receive takes packets from the kernel and gives it empty frames.
-func (x *xdp) Receive(into []shm.Desc, pool *manager.Pool) int {
+func (x *xdp) Receive(into []shm.Desc, pool *manager.Pool) (got int) {
 	x.pool = pool
 	x.reap()
-	n := min(x.rx.ready(), len(into))
-	got := 0
-	for range n {
-		d := x.rx.take()
-		frame := uint32(d.Addr / shm.FrameSize)
-		x.inFill--
-		if !x.hold(frame, false) {
-			continue // not ours: no kernel does that
+	for range x.queues {
+		q := x.queues[x.next]
+		if x.next++; x.next == len(x.queues) {
+			x.next = 0
 		}
-		into[got] = shm.Desc{Frame: frame, Offset: uint16(d.Addr % shm.FrameSize), Length: d.Len}
-		got++
-	}
-	if n > 0 {
-		x.rx.release()
-	}
-	if n > 0 || x.inFill < xdpSlots/2 {
-		x.refill()
+		n := min(q.rx.ready(), len(into)-got)
+		for range n {
+			d := q.rx.take()
+			frame := uint32(d.Addr / shm.FrameSize)
+			q.empty--
+			if !x.hold(frame, false) {
+				continue // not ours: no kernel does that
+			}
+			into[got] = shm.Desc{Frame: frame, Offset: uint16(d.Addr % shm.FrameSize), Length: d.Len}
+			got++
+		}
+		if n > 0 {
+			q.rx.release()
+		}
+		x.refill(q)
 	}
 	return got
 }
 
-// refill gives the kernel frames for packets to come.
-func (x *xdp) refill() {
+// refill gives the kernel frames for packets to come, not few.
+func (x *xdp) refill(q *xdpQueue) {
 	small, _ := x.opener.mem.Frames()
 	// One port must not have all that there is.
-	want := min(xdpSlots, max(64, small/8)) - x.inFill
-	if want < 32 && x.inFill > 0 {
+	want := min(xdpSlots, max(64, small/8/len(x.queues))) - q.empty
+	if want < 32 && q.empty > 0 {
 		return
 	}
-	want = min(want, x.fill.room(want))
+	want = min(want, q.fill.room(want))
 	put := 0
 	for ; put < want; put++ {
 		frame, ok := x.pool.Get(smallRoom)
@@ -328,33 +334,30 @@ func (x *xdp) refill() {
 			break
 		}
 		x.hold(frame, true)
-		x.fill.put(uint64(frame) * shm.FrameSize)
+		q.fill.put(uint64(frame) * shm.FrameSize)
 	}
-	if put == 0 {
-		return
-	}
-	x.inFill += put
-	x.fill.publish()
-	if x.fill.asleep() {
-		unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(x.fd), 0, 0, unix.MSG_DONTWAIT, 0, 0)
+	if put > 0 {
+		q.empty += put
+		q.filled()
 	}
 }
 
 // reap takes back the frames of packets that have left.
 func (x *xdp) reap() {
-	if x.unsent == 0 {
+	q := x.queues[0]
+	if q.unsent == 0 {
 		return
 	}
-	n := x.done.ready()
+	n := q.done.ready()
 	for range n {
-		frame := uint32(x.done.take() / shm.FrameSize)
+		frame := uint32(q.done.take() / shm.FrameSize)
 		if x.hold(frame, false) {
 			x.pool.Free(frame)
 		}
 	}
 	if n > 0 {
-		x.unsent -= n
-		x.done.release()
+		q.unsent -= n
+		q.done.release()
 	}
 }
 
@@ -380,7 +383,7 @@ func (x *xdp) Send(list []shm.Desc, pool *manager.Pool) int {
 			sent++
 		}
 	}
-	x.kick()
+	x.queues[0].kick()
 	return sent
 }
 
@@ -419,53 +422,46 @@ func (x *xdp) small(d *shm.Desc) bool {
 // room reports whether there is room for a packet to send. If there is none, the kernel gets the
 // chance to make some.
 func (x *xdp) room() bool {
-	// The completion ring must have room for all that is on its way.
-	if x.unsent < xdpSlots && x.tx.room(1) > 0 {
+	q := x.queues[0]
+	if q.room() {
 		return true
 	}
-	x.kick()
+	q.kick()
 	x.reap()
-	return x.unsent < xdpSlots && x.tx.room(1) > 0
+	return q.room()
 }
 
 func (x *xdp) put(d *shm.Desc) {
 	x.hold(d.Frame, true)
-	x.tx.put(unix.XDPDesc{Addr: uint64(d.Frame)*shm.FrameSize + uint64(d.Offset), Len: d.Length})
-	x.unsent++
+	x.queues[0].put(unix.XDPDesc{Addr: uint64(d.Frame)*shm.FrameSize + uint64(d.Offset), Len: d.Length})
 }
 
-// kick lets the kernel send.
-func (x *xdp) kick() {
-	x.tx.publish()
-	for range xdpSlots / 32 {
-		if !x.tx.asleep() {
-			return
-		}
-		_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(x.fd), 0, 0, unix.MSG_DONTWAIT, 0, 0)
-		if errno != unix.EAGAIN || x.tx.room(len(x.tx.slots)) == len(x.tx.slots) {
-			return // all sent; or no room, or the interface is down or gone: they wait
-		}
+// FD returns the socket, or what watches all.
+func (x *xdp) FD() int {
+	if x.events >= 0 {
+		return x.events
 	}
+	return x.queues[0].fd
 }
-
-// FD returns the socket.
-func (x *xdp) FD() int { return x.fd }
 
 // Lost counts packets.
 func (x *xdp) Lost() (received, sent uint64) {
-	var s unix.XDPStatistics
-	size := uint32(unsafe.Sizeof(s))
-	unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(x.fd), unix.SOL_XDP, unix.XDP_STATISTICS, uintptr(unsafe.Pointer(&s)), uintptr(unsafe.Pointer(&size)), 0)
-	return s.Rx_dropped + s.Rx_ring_full + s.Rx_fill_ring_empty_descs, x.dropped + s.Tx_invalid_descs
+	sent = x.dropped
+	for _, q := range x.queues {
+		s := q.statistics()
+		received += s.Rx_dropped + s.Rx_ring_full + s.Rx_fill_ring_empty_descs
+		sent += s.Tx_invalid_descs
+	}
+	return received, sent
 }
 
-// Close removes the program and the socket and takes all frames back.
+// Close removes program and sockets and takes all frames back.
 func (x *xdp) Close() error {
-	if x.fd < 0 {
+	if x.queues == nil {
 		return nil
 	}
 	x.opener.mu.Lock()
-	x.opener.sockets = slices.DeleteFunc(x.opener.sockets, func(o *xdp) bool { return o == x })
+	x.opener.ports = slices.DeleteFunc(x.opener.ports, func(o *xdp) bool { return o == x })
 	x.opener.mu.Unlock()
 	err := x.close()
 	if x.zero {
@@ -494,10 +490,13 @@ func (x *xdp) close() error {
 	if x.redirect != nil {
 		errs = append(errs, x.redirect.Close())
 	}
-	errs = append(errs, x.fill.close(), x.done.close(), x.rx.close(), x.tx.close())
-	if x.fd >= 0 {
-		errs = append(errs, unix.Close(x.fd))
-		x.fd = -1
+	if x.events >= 0 {
+		errs = append(errs, unix.Close(x.events))
+		x.events = -1
 	}
+	for _, q := range x.queues {
+		errs = append(errs, q.close())
+	}
+	x.queues = nil
 	return errors.Join(errs...)
 }

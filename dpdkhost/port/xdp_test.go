@@ -2,10 +2,13 @@ package port
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -43,7 +46,7 @@ func TestXDPRefuses(t *testing.T) {
 	needXDP(t)
 	m, _ := newManager(t, manager.Config{Frames: 1024})
 	o := NewOpener(m)
-	makeVeth(t, "n-eth1", "h-eth1", Config{MTU: 9000})
+	makeVeth(t, "n-eth1", "h-eth1", Config{MTU: 9000}, 1)
 	_, _, err := o.Open(Config{Kind: XDP, Device: "n-eth1"})
 	if err == nil || !strings.Contains(err.Error(), "MTU") {
 		t.Errorf("a large MTU: %v", err)
@@ -51,7 +54,7 @@ func TestXDPRefuses(t *testing.T) {
 	if _, _, err = o.Open(Config{Kind: XDP, Device: "nothing"}); err == nil {
 		t.Error("a port on no interface")
 	}
-	makeVeth(t, "n-eth2", "h-eth2", Config{})
+	makeVeth(t, "n-eth2", "h-eth2", Config{}, 1)
 	attachProgram(t, "n-eth2", "firewall")
 	_, _, err = o.Open(Config{Kind: XDP, Device: "n-eth2"})
 	if err == nil || !strings.Contains(err.Error(), "firewall") || !strings.Contains(err.Error(), "xdp off") {
@@ -72,7 +75,7 @@ func TestXDPStale(t *testing.T) {
 	needXDP(t)
 	m, _ := newManager(t, manager.Config{Frames: 1024})
 	o := NewOpener(m)
-	makeVeth(t, "n-eth1", "h-eth1", Config{})
+	makeVeth(t, "n-eth1", "h-eth1", Config{}, 1)
 	attachProgram(t, "n-eth1", "xsk_def_prog")
 	p, _, err := o.Open(Config{Kind: XDP, Device: "n-eth1"})
 	must(t, err)
@@ -134,7 +137,7 @@ func TestKilled(t *testing.T) {
 				unix.Close(fd)
 			}
 			if kind != TAP {
-				makeVeth(t, "n-eth1", "h-eth1", Config{})
+				makeVeth(t, "n-eth1", "h-eth1", Config{}, 1)
 			}
 			for range 2 {
 				cmd := exec.Command("/proc/self/exe", "-test.run=^TestKilled$")
@@ -158,5 +161,73 @@ func TestKilled(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// A port has the packets of all queues of its interface, whichever the kernel chooses for a flow, and
+// gives all frames back.
+func TestXDPQueues(t *testing.T) {
+	needXDP(t)
+	const queues, flows = 4, 64
+	for _, mode := range []string{modeNative, modeGeneric} {
+		t.Run(mode, func(t *testing.T) {
+			c := Config{Kind: XDP, Mode: mode}
+			l := newQueuedLab(t, [2]Config{c, c}, queues, nil)
+			l.talk(t, false, 100)
+			to := address(1, false, 5000)
+			var in *net.UDPConn
+			must(t, l.hosts[1].Do(func() (err error) {
+				in, err = net.ListenUDP("udp", to)
+				return err
+			}))
+			defer in.Close()
+			for flow := range flows {
+				out := l.dial(t, 0, to)
+				defer out.Close()
+				got := make([]byte, 100)
+				eventually(t, fmt.Sprintf("flow %d does not arrive", flow), func() bool {
+					if _, err := out.Write([]byte{byte(flow)}); err != nil {
+						return false
+					}
+					in.SetReadDeadline(time.Now().Add(time.Second))
+					n, _ := in.Read(got)
+					return n == 1 && got[0] == byte(flow)
+				})
+			}
+			for from := range 2 {
+				l.transfer(t, from, true, 1_000_000)
+			}
+			l.opener.mu.Lock()
+			ports := slices.Clone(l.opener.ports)
+			l.opener.mu.Unlock()
+			var used [2]int
+			must(t, l.manager.Do(func() {
+				for i, x := range ports {
+					if len(x.queues) != queues {
+						t.Errorf("%d queues, not %d", len(x.queues), queues)
+					}
+					for _, q := range x.queues {
+						if q.rx.mine > 0 {
+							used[i]++
+						}
+					}
+				}
+			}))
+			if used[0] < 2 {
+				t.Errorf("packets came by %d queues", used[0])
+			}
+			l.settled(t)
+		})
+	}
+}
+
+// An interface may have more queues than a port takes.
+func TestXDPManyQueues(t *testing.T) {
+	needXDP(t)
+	m, _ := newManager(t, manager.Config{Frames: 1024})
+	makeVeth(t, "n-eth1", "h-eth1", Config{}, maxQueues+1)
+	_, _, err := NewOpener(m).Open(Config{Kind: XDP, Device: "n-eth1"})
+	if want := fmt.Sprintf("`ethtool -L n-eth1 rx %d`", maxQueues); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %s", err, want)
 	}
 }
