@@ -11,7 +11,7 @@ PREFIX ?= /usr/local
 
 # What weft runs, and what its tests run besides.
 PACKAGES      := openvswitch-switch
-TEST_PACKAGES := $(PACKAGES) libyang-tools openvswitch-testcontroller iproute2 iputils-ping nftables procps uidmap slirp4netns gcc libc6-dev kmod xz-utils dpdk
+TEST_PACKAGES := $(PACKAGES) libyang-tools openvswitch-testcontroller iproute2 iputils-ping nftables procps uidmap slirp4netns gcc libc6-dev kmod xz-utils dpdk podman crun
 
 # Tests of packages that build networks, of those that start virtual machines, and of all
 # others, which -race watches.

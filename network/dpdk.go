@@ -156,6 +156,9 @@ func (n *Network) startDPDK(ctx context.Context, sw topo.PlannedSwitch) error {
 	if err != nil {
 		return err
 	}
+	if err := n.placeNFs(sw, sw.DPDK.NFs); err != nil {
+		return err
+	}
 	nics, err := n.leaseNICs(ctx, sw, place.Net)
 	if err != nil {
 		return err

@@ -284,6 +284,9 @@ func (n *Network) DeleteNode(ctx context.Context, name string) error {
 	if sw == nil && n.plan.Host(name) == nil {
 		return fmt.Errorf("no host or switch named %s", name)
 	}
+	if err := n.plan.Clone().RemoveNode(name); err != nil {
+		return err // before anything is gone
+	}
 	for _, l := range append([]topo.PlannedLink(nil), n.plan.Links...) {
 		if l.A.Node == name || l.B.Node == name {
 			if err := n.removeLink(ctx, l); err != nil {

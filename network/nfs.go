@@ -9,6 +9,7 @@ import (
 
 	"weft/dpdkhost"
 	"weft/dpdkhost/manager"
+	"weft/dpdkhost/server"
 	"weft/topo"
 )
 
@@ -89,6 +90,9 @@ func (n *Network) onNFs(name, what string, edit func(*topo.DPDK) error, do func(
 func (n *Network) StartNF(ctx context.Context, name string, f topo.NF) (started []dpdkhost.Instance, err error) {
 	what := "NF " + f.String() + " started"
 	err = n.onNFs(name, what, func(d *topo.DPDK) (err error) {
+		if err := n.placeNFs(*n.plan.Switch(name), []topo.NF{f}); err != nil {
+			return err
+		}
 		if f.Service == 0 {
 			all := topo.NumberServices(append(slices.Clone(d.NFs), f))
 			f.Service = all[len(all)-1].Service
@@ -117,6 +121,36 @@ func nfKey(f topo.NF) string {
 	f.Instances = 0
 	text, _ := json.Marshal(f) // has nothing that cannot be
 	return string(text)
+}
+
+// placeNFs makes ready where NFs of a node are to run, if that is not beside its manager.
+func (n *Network) placeNFs(sw topo.PlannedSwitch, nfs []topo.NF) error {
+	for _, f := range nfs {
+		if !f.Contained() && f.Host == "" {
+			continue
+		}
+		if n.env.Confine != nil {
+			return fmt.Errorf("NF %s: in a container or on a host it could not be kept from changing the machine; write --allow when the network is made", f.Name)
+		}
+		if f.Host == "" {
+			continue
+		}
+		n.mu.Lock()
+		h := n.hosts[f.Host]
+		n.mu.Unlock()
+		if h == nil || n.plan.Host(f.Host) == nil {
+			return fmt.Errorf("NF %s: no host is called %q", f.Name, f.Host)
+		}
+		place, err := h.Place()
+		if err != nil {
+			return fmt.Errorf("NF %s: %w", f.Name, err)
+		}
+		net, mount, uts := place.Paths()
+		if err := server.ShowHost(n.dpdkDir(sw), f.Host, net, mount, uts); err != nil {
+			return fmt.Errorf("NF %s on %s: %w", f.Name, f.Host, err)
+		}
+	}
+	return nil
 }
 
 // StopNF ends an instance: drained first, unless at once is asked for. The last of a service
@@ -274,6 +308,9 @@ func (n *Network) changeNFs(ctx context.Context, name string, from, to *topo.DPD
 	}
 	before, err := b.State(ctx)
 	if err != nil {
+		return err
+	}
+	if err := n.placeNFs(*n.plan.Switch(name), to.NFs); err != nil {
 		return err
 	}
 	counts := map[string]int{}

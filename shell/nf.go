@@ -70,6 +70,9 @@ func nfOptions() []option {
 		{"--instances", "N", "start: so many (1)"},
 		{"--weight", "N", "start: an instance's share of the flows (1)"},
 		{"--command", "COMMAND", "start: a program of your own"},
+		{"--image", "IMAGE", "start: in a container of this image of podman's"},
+		{"--rootfs", "DIRECTORY", "start: in a container that sees this directory as /"},
+		{"--host", "HOST", "start: in the namespaces of this host of the network"},
 		{"--fused", "", "start: in the manager's own process"},
 		{"--read-only", "", "start: it cannot change packets"},
 		{"--copy", "", "start: it works on copies"},
@@ -261,7 +264,7 @@ func nfStart(ctx context.Context, c *call, node string, words []string) error {
 			}
 		}
 	}
-	f.Command = c.opts["--command"]
+	f.Command, f.Image, f.RootFS, f.Host = c.opts["--command"], c.opts["--image"], c.opts["--rootfs"], c.opts["--host"]
 	_, f.Fused = c.opts["--fused"]
 	_, f.ReadOnly = c.opts["--read-only"]
 	_, f.Copy = c.opts["--copy"]

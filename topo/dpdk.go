@@ -51,8 +51,15 @@ type NF struct {
 	Name string `json:"name"`
 	// Args of the NF, as words.
 	Args []string `json:"args,omitempty"`
-	// Command is the user's own program, a shell command.
+	// Command is the user's own program, a shell command. In a container it is words: the program
+	// and its arguments.
 	Command string `json:"command,omitempty"`
+	// Image is a container image of podman's on this machine, and RootFS a directory with all that
+	// a container sees: the NF runs in one then. Without a Command the image says which program.
+	Image  string `json:"image,omitempty"`
+	RootFS string `json:"rootfs,omitempty"`
+	// Host is a host of the network in whose namespaces it runs.
+	Host string `json:"host,omitempty"`
 	// Service is the number that chains know it by, from 1; by default the one after the NF
 	// before it.
 	Service int `json:"service,omitempty"`
@@ -237,7 +244,7 @@ func (p *Plan) SetDPDK(name string, d *DPDK) error {
 	for i, err := range errs {
 		list[i] = err.error
 	}
-	if err := oneLine(list); err != nil {
+	if err := oneLine(append(list, p.checkPlaces(name, d))); err != nil {
 		return err
 	}
 	s.DPDK = d
@@ -288,10 +295,49 @@ func (n NF) check(m NFManager) error {
 		return fmt.Errorf("%s: readOnly or copy, not both: an NF that gets copies may write them", n.Name)
 	case n.Fused && (n.ReadOnly || n.Copy):
 		return fmt.Errorf("%s: a fused NF is in the manager's own process; leave readOnly and copy out", n.Name)
+	case n.Fused && (n.Contained() || n.Host != ""):
+		return fmt.Errorf("%s: a fused NF is in the manager's own process; leave fused out, or image, rootfs and host", n.Name)
+	case n.Image != "" && n.RootFS != "":
+		return fmt.Errorf("%s: a container has an image or a rootfs, not both", n.Name)
+	case strings.HasPrefix(n.Image, "-") || strings.ContainsAny(n.Image, " \t\n"):
+		return fmt.Errorf("%s: %q is no name of an image", n.Name, n.Image)
+	case n.RootFS != "" && (!strings.HasPrefix(n.RootFS, "/") || strings.ContainsAny(n.RootFS, ":,\\\n")):
+		return fmt.Errorf("%s: rootfs %q: write the whole path of a directory, without colons, commas and backslashes", n.Name, n.RootFS)
+	case n.RootFS != "" && strings.TrimSpace(n.Command) == "":
+		return fmt.Errorf("%s: a rootfs does not say what to run; write command: with the program's path in it", n.Name)
+	case m == ManagerONVM && (n.Contained() || n.Host != ""):
+		return fmt.Errorf("%s: NFs of OpenNetVM run beside its manager; leave image, rootfs and host out, or write manager weft", n.Name)
 	case m == ManagerONVM && (n.Fused || n.ReadOnly || n.Copy || n.OnDeath != deathWords[0] || n.Weight != 1):
 		return fmt.Errorf("%s: OpenNetVM has no fused, readOnly, copy, onDeath and weight; leave them out or write manager weft", n.Name)
 	}
 	return nil
+}
+
+// Contained reports whether the NF runs in a container.
+func (n NF) Contained() bool { return n.Image != "" || n.RootFS != "" }
+
+// nfOn returns the name of an NF that runs on a host.
+func (d *DPDK) nfOn(host string) (name string, there bool) {
+	if d != nil {
+		if i := slices.IndexFunc(d.NFs, func(n NF) bool { return n.Host == host }); i >= 0 {
+			return d.NFs[i].Name, true
+		}
+	}
+	return "", false
+}
+
+// checkPlaces says which NFs are to run on hosts that there are not.
+func (p *Plan) checkPlaces(name string, d *DPDK) error {
+	if d == nil {
+		return nil
+	}
+	var errs []error
+	for _, n := range d.NFs {
+		if n.Host != "" && p.Host(n.Host) == nil {
+			errs = append(errs, fmt.Errorf("%s: the NF %s runs on %s, which is no host of the network", name, n.Name, n.Host))
+		}
+	}
+	return oneLine(errs)
 }
 
 // checkChain says what is wrong with a chain.

@@ -49,6 +49,9 @@ func (s Spec) Plan() (*Plan, error) {
 		if err := sw.checkOut(); err != nil {
 			errs = append(errs, &Fault{string(switchNode), i, "dpdk.chains", fmt.Errorf("switch %s: %w", sw.Name, err)})
 		}
+		if err := p.checkPlaces(sw.Name, sw.DPDK); err != nil {
+			errs = append(errs, &Fault{string(switchNode), i, "dpdk.nfs", fmt.Errorf("switch %w", err)})
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err

@@ -273,6 +273,11 @@ func (p *Plan) RemoveNode(name string) error {
 	named := func(other string) bool { return other == name }
 	switch {
 	case p.Host(name) != nil:
+		for _, s := range p.Switches {
+			if f, there := s.DPDK.nfOn(name); there {
+				return fmt.Errorf("the NF %s of %s runs on %s; stop it first", f, s.Name, name)
+			}
+		}
 		p.Hosts = slices.DeleteFunc(p.Hosts, func(h PlannedHost) bool { return named(h.Name) })
 	case p.Switch(name) != nil:
 		p.Switches = slices.DeleteFunc(p.Switches, func(s PlannedSwitch) bool { return named(s.Name) })

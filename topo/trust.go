@@ -21,6 +21,11 @@ func (p *Plan) NeedsTrust() []error {
 		if s.DPDK == nil {
 			continue
 		}
+		for _, n := range s.DPDK.NFs {
+			if n.Contained() || n.Host != "" {
+				errs = append(errs, fmt.Errorf("dpdk node %s runs the NF %s in a container or on a host, where it cannot be kept from changing the machine; if you trust the file, write --allow", s.Name, n.Name))
+			}
+		}
 		for _, nic := range s.DPDK.NICs {
 			errs = append(errs, fmt.Errorf("dpdk node %s takes the NIC %s of this machine; if you trust the file, write --allow", s.Name, nic))
 		}

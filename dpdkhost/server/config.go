@@ -137,6 +137,14 @@ func validateNF(f topo.NF) error {
 		return fail("what is fused has the manager's memory: it cannot be copy or read-only")
 	case f.Fused && f.Core != 0:
 		return fail("what is fused runs on the manager's thread: it has no core of its own")
+	case f.Fused && (f.Contained() || f.Host != ""):
+		return fail("what is fused runs in the manager's process: in no container and on no host")
+	case f.Image != "" && f.RootFS != "":
+		return fail("a container has an image or a rootfs, not both")
+	case f.RootFS != "" && strings.TrimSpace(f.Command) == "":
+		return fail("a rootfs does not say which program it is: it needs a command")
+	case strings.ContainsAny(f.Host, "/\x00") || f.Host == "..":
+		return fail("%q is no host", f.Host)
 	case f.Copy && f.ReadOnly:
 		return fail("copy or read-only, not both: an NF that gets copies may write them")
 	}
@@ -146,7 +154,7 @@ func validateNF(f topo.NF) error {
 	if f.OnDeath != "" && f.OnDeath != onDeathMove && f.OnDeath != onDeathDrop {
 		return fail("on death %q: write %s or %s", f.OnDeath, onDeathMove, onDeathDrop)
 	}
-	if f.Command == "" {
+	if f.Command == "" && f.Image == "" {
 		_, err := builtin.Find(f.Name)
 		return err
 	}

@@ -1,12 +1,12 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -46,7 +46,8 @@ type instance struct {
 	restarts int
 	failures int // since it last ran for long
 	stopping bool
-	pid      int
+	pid      int // of the process that was started, or of the external one
+	worker   int // of the process that takes packets, which may be another
 	started  time.Time
 	conn     *connection   // nil when there is none
 	taken    chan error    // where its start is waited for; has room for one
@@ -56,9 +57,11 @@ type instance struct {
 
 const (
 	startTimeout = 10 * time.Second // for an NF to connect
-	drainTimeout = 5 * time.Second  // for its last packets
-	stopTimeout  = 2 * time.Second  // to end by itself
-	termTimeout  = time.Second      // to end after SIGTERM
+	// containerTimeout is the same with a container to be made first.
+	containerTimeout = 20 * time.Second
+	drainTimeout     = 5 * time.Second // for its last packets
+	stopTimeout      = 2 * time.Second // to end by itself
+	termTimeout      = time.Second     // to end after SIGTERM
 )
 
 // start starts the instances of an NF and waits until they take packets. If one cannot, those
@@ -134,18 +137,26 @@ func (s *server) launch(ctx context.Context, i *instance) error {
 	if i.nf.Fused {
 		return s.fuse(i)
 	}
+	var said int64 // before
+	if st, err := os.Stat(i.logPath); err == nil {
+		said = st.Size()
+	}
 	taken, gone, err := s.run(i)
 	if err != nil {
 		return fmt.Errorf("NF %s: %w", i.nf.Name, err)
 	}
-	late := time.NewTimer(startTimeout)
+	wait := startTimeout
+	if i.nf.Contained() {
+		wait = containerTimeout
+	}
+	late := time.NewTimer(wait)
 	defer late.Stop()
 	select {
 	case err = <-taken:
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-late.C:
-		err = fmt.Errorf("it did not connect to %s within %v", s.config.NFSocket(), startTimeout)
+		err = fmt.Errorf("it did not connect to %s within %v", s.config.NFSocket(), wait)
 	}
 	if err == nil {
 		return nil
@@ -155,7 +166,7 @@ func (s *server) launch(ctx context.Context, i *instance) error {
 	s.mu.Unlock()
 	signalGroup(pid, syscall.SIGKILL)
 	<-gone
-	return fmt.Errorf("NF %s: %w%s", i.nf.Name, err, lastLines(i.logPath))
+	return fmt.Errorf("NF %s: %w%s", i.nf.Name, err, lastLines(i.logPath, said))
 }
 
 // fuse makes an NF that runs in this process.
@@ -189,11 +200,9 @@ func closeFunction(f nf.Function) error {
 
 // run starts the process of an instance.
 func (s *server) run(i *instance) (taken chan error, gone chan struct{}, err error) {
-	cmd := exec.Command("/bin/sh", "-c", i.nf.Command)
-	cmd.Args = append(cmd.Args, append([]string{i.nf.Name}, i.nf.Args...)...) // $0, $1, …
-	if i.nf.Command == "" {
-		cmd = exec.Command("/proc/self/exe")
-		cmd.Args = append([]string{os.Args[0], nfCommand, i.nf.Name}, i.nf.Args...)
+	cmd, err := s.command(i.nf)
+	if err != nil {
+		return nil, nil, err
 	}
 	out, err := os.OpenFile(i.logPath, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
@@ -203,7 +212,10 @@ func (s *server) run(i *instance) (taken chan error, gone chan struct{}, err err
 	key := newKey()
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Env = append(os.Environ(), nf.SocketVariable+"="+s.config.NFSocket(), nf.KeyVariable+"="+key)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid, cmd.SysProcAttr.Pdeathsig = true, syscall.SIGKILL
 	taken, gone = make(chan error, 1), make(chan struct{})
 	s.mu.Lock()
 	if s.closing || i.stopping {
@@ -250,7 +262,7 @@ func (s *server) exited(i *instance, key string, state *os.ProcessState) {
 	if i.conn != nil {
 		s.lost(i)
 	}
-	i.pid, i.state = 0, stateDead
+	i.pid, i.worker, i.state = 0, 0, stateDead
 	if i.taken != nil { // it did not come as far as taking packets
 		i.taken <- errors.New(exitText(state))
 		i.taken = nil
@@ -439,7 +451,7 @@ func (s *server) move(i *instance, core int) error {
 		set.Set(core - 1)
 	}
 	s.mu.Lock()
-	pid := i.pid
+	pid := cmp.Or(i.worker, i.pid)
 	fused := i.nf.Fused
 	s.mu.Unlock()
 	switch {
@@ -493,17 +505,18 @@ func (s *server) rearrange() error {
 	return err
 }
 
-// lastLines returns the end of a log, for an error message.
-func lastLines(path string) string {
+// lastLines returns the end of what a log has from an offset on, for an error message.
+func lastLines(path string, from int64) string {
 	f, err := os.Open(path)
 	if err != nil {
 		return ""
 	}
 	defer f.Close()
 	const most = 2000
-	if info, err := f.Stat(); err == nil && info.Size() > most {
-		f.Seek(-most, io.SeekEnd)
+	if info, err := f.Stat(); err == nil && info.Size()-from > most {
+		from = info.Size() - most
 	}
+	f.Seek(from, io.SeekStart)
 	text, _ := io.ReadAll(io.LimitReader(f, most))
 	lines := strings.Split(strings.TrimSpace(strings.ToValidUTF8(string(text), "?")), "\n")
 	lines = lines[max(0, len(lines)-5):]

@@ -83,7 +83,11 @@ func (s *server) serve(c *net.UnixConn) {
 			go s.forget(i)
 		} else if !i.external {
 			pid, gone := i.pid, i.gone
-			time.AfterFunc(termTimeout, func() { // it should end now by itself
+			wait := termTimeout
+			if i.nf.Contained() {
+				wait = stopTimeout // its container goes too
+			}
+			time.AfterFunc(wait, func() { // it should end now by itself
 				select {
 				case <-gone:
 				default:
@@ -223,6 +227,9 @@ func (s *server) take(i *instance, c *net.UnixConn, h nf.Hello) error {
 	}
 	c.SetDeadline(time.Time{})
 	i.conn, i.state = &connection{c: c, pending: map[int]chan nf.Reply{}}, stateRunning
+	if i.nf.Contained() {
+		i.worker = peer(c) // pid is that of who looks after the container
+	}
 	go s.rearrange() // it wants the lock
 	return nil
 }

@@ -16,15 +16,25 @@ import (
 )
 
 // The first words of the command lines of processes that this package starts. The second kind
-// is an NF that comes with weft: NAME ARGS…; the program makes it.
+// is an NF that comes with weft: NAME ARGS…; the program makes it. The third goes where an NF is
+// to run, and starts it there.
 const (
 	managerCommand = "nf-manager" // Config as JSON on standard input
 	nfCommand      = "nf-run"
+	placeCommand   = "nf-place" // placing as JSON
 )
 
-// Main is a manager, and does not return, if this process was started as one. A program that
+// Main is a manager, or starts an NF elsewhere, and does not return, if this process was started
+// as one that does. A program that
 // calls Start must call it first in main.
 func Main() {
+	if len(os.Args) == 3 && os.Args[1] == placeCommand {
+		status, err := runPlaced(os.Args[2])
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "weft: %v\n", err)
+		}
+		os.Exit(status)
+	}
 	if len(os.Args) < 2 || os.Args[1] != managerCommand {
 		return
 	}

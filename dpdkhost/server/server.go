@@ -86,6 +86,11 @@ func Run(ctx context.Context, c Config, log *slog.Logger, ready func()) (err err
 	if err != nil {
 		return errors.Join(err, control.Close())
 	}
+	// The directory keeps others out. A container's NF, which may be of another user, has the
+	// socket alone.
+	if err := os.Chmod(c.NFSocket(), 0o666); err != nil {
+		return errors.Join(err, control.Close(), nfs.Close())
+	}
 	go s.accept(nfs)
 	defer nfs.Close()
 	defer s.closeInstances()

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -88,7 +89,7 @@ func (s *server) instanceStates(snaps []manager.InstanceSnapshot) []dpdkhost.Ins
 // show tells of an instance. The caller has the lock.
 func (i *instance) show(n manager.InstanceSnapshot) dpdkhost.Instance {
 	d := dpdkhost.Instance{
-		ID: int(i.mi.ID), Name: i.nf.Name, Service: i.nf.Service, Core: i.nf.Core, PID: i.pid, State: i.state, Restarts: i.restarts,
+		ID: int(i.mi.ID), Name: i.nf.Name, Service: i.nf.Service, Core: i.nf.Core, PID: cmp.Or(i.worker, i.pid), State: i.state, Restarts: i.restarts,
 		Fused: i.nf.Fused, Trust: string(i.mi.Trust), Log: i.logPath,
 		Received: n.Received, Sent: n.Transmitted, RxDrops: n.ReceiveDrop, Out: n.Out, ToNF: n.ToNF, Dropped: n.Dropped,
 		Next: n.Next, Cloned: n.Cloned, Controller: n.Controller, Invalid: n.Invalid,

@@ -405,6 +405,7 @@ func (m *machine) tools() []Check {
 		{"tcpdump", "tcpdump", "not on hosts' command lines; weft captures without it", "sudo apt-get install tcpdump", []string{"tcpdump"}},
 		{"wireshark", "Wireshark", "captures go to files only", "sudo apt-get install wireshark", []string{"wireshark", "tshark"}},
 		{"xterm", "xterm", "the command xterm does not work", "sudo apt-get install xterm", []string{"xterm"}},
+		{"podman", "podman", "NFs of dpdk nodes cannot run in containers", "sudo apt-get install podman crun", []string{"podman"}},
 		{"testcontroller", "ovs-testcontroller", "--controller ovsc does not work; weft's own controller does", "sudo apt-get install openvswitch-testcontroller", []string{"ovs-testcontroller"}},
 		{"ryu", "Ryu or OS-Ken", "--controller ryu and osken do not work", "sudo apt-get install python3-os-ken", []string{"ryu-manager", "osken-manager"}},
 	} {

@@ -71,7 +71,7 @@ func (t tree) programs(dirs string) map[string]string {
 	for _, dir := range append(filepath.SplitList(dirs), "/usr/local/sbin", "/usr/sbin", "/sbin") {
 		for _, name := range append(ovsPrograms(),
 			"newuidmap", "newgidmap", "slirp4netns", "pasta",
-			"tcpdump", "wireshark", "tshark", "xterm",
+			"tcpdump", "wireshark", "tshark", "xterm", "podman",
 			"ovs-testcontroller", "ryu-manager", "osken-manager",
 		) {
 			file := path.Join(dir, name)

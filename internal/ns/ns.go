@@ -148,6 +148,17 @@ func NewPlace(net *Net, hostname string, setup func() error) (*Place, error) {
 	return p, nil
 }
 
+// Paths returns files by which other processes in this process' PID namespace can enter the place,
+// until it is closed. mount and uts are empty if it has none.
+func (p *Place) Paths() (net, mount, uts string) {
+	path := func(fd int) string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd) }
+	net = path(p.Net.FD())
+	if p.mount != nil {
+		mount, uts = path(int(p.mount.Fd())), path(int(p.uts.Fd()))
+	}
+	return net, mount, uts
+}
+
 // Close lets go of the mount and UTS namespaces, not of Net.
 func (p *Place) Close() error {
 	var errs []error

@@ -263,7 +263,10 @@ dpdk.chains the services or NFs that packets pass, by name: default: [1, 2]
 dpdk.flows what leads packets into chains: tcp,nw_dst=10.0.0.2,actions=chain:web
 nf.name one that comes with weft, or any with a command
 nf.args its arguments
-nf.command a program of your own
+nf.command a program of your own; in a container: words, without a shell
+nf.image an image of podman's on this machine: the NF runs in a container of it
+nf.rootfs the directory that a container of its own sees as /
+nf.host the host of the network in whose namespaces it runs
 nf.service the number by which chains know it (the one after the NF before it)
 nf.instances how many share the service's flows (1)
 nf.weight an instance's share (1)
