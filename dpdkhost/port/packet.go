@@ -25,6 +25,7 @@ type packet struct {
 	at   int // the slot to read next
 	out  sender
 	lost uint64
+	aux  device.Aux
 }
 
 // The receive ring: 4 MiB of kernel memory for a port.
@@ -56,7 +57,6 @@ func (p *packet) setUp(name string) (err error) {
 	for _, o := range []struct{ name, value int }{
 		{unix.PACKET_VERSION, unix.TPACKET_V2},
 		{unix.PACKET_COPY_THRESH, slotSize},
-		{unix.PACKET_AUXDATA, 1},
 		{unix.PACKET_QDISC_BYPASS, 0}, // captures on the interface see what leaves; it costs nothing to speak of
 		{unix.PACKET_LOSS, 1},         // a packet that the send ring refuses is no reason to stop
 	} {
@@ -150,7 +150,9 @@ func (p *packet) take(d *shm.Desc, h *unix.Tpacket2Hdr, pool *manager.Pool) (ok,
 	*d = shm.Desc{Frame: frame, Offset: shm.Headroom, Length: h.Len}
 	mem := pool.Memory().Frame(frame)
 	copy(mem[shm.Headroom:], data)
-	tag(d, mem, header, h.Status, h.Vlan_tci, h.Vlan_tpid)
+	if tag, ok := device.Tag(h.Status, h.Vlan_tci, h.Vlan_tpid); ok {
+		putTag(d, mem, header, tag)
+	}
 	if vnet.Unfinished(header) {
 		copy(mem, header)
 		d.Flags = shm.HasVnet
@@ -165,16 +167,15 @@ func (p *packet) takeLarge(d *shm.Desc, pool *manager.Pool) (ok, room bool) {
 		return false, false
 	}
 	mem := pool.Memory().Frame(frame)
-	var aux [64]byte
-	n, auxLen, err := p.out.receive(mem, aux[:])
+	n, auxLen, err := p.out.receive(mem, &p.aux)
 	if err != nil || n < vnet.Len+14 {
 		pool.Free(frame)
 		return false, true
 	}
 	*d = shm.Desc{Frame: frame, Offset: shm.Headroom, Length: uint32(n - vnet.Len)}
 	header := mem[:vnet.Len]
-	if a := (*unix.TpacketAuxdata)(unsafe.Pointer(&aux[unix.CmsgLen(0)])); auxLen >= unix.CmsgLen(int(unsafe.Sizeof(*a))) {
-		tag(d, mem, header, a.Status, a.Vlan_tci, a.Vlan_tpid)
+	if tag, ok := p.aux.Tag(auxLen); ok {
+		putTag(d, mem, header, tag)
 	}
 	if vnet.Unfinished(header) {
 		d.Flags = shm.HasVnet
@@ -182,22 +183,14 @@ func (p *packet) takeLarge(d *shm.Desc, pool *manager.Pool) (ok, room bool) {
 	return true, true
 }
 
-// tag puts a VLAN tag back that the kernel took out of the frame (IEEE 802.1Q).
-func tag(d *shm.Desc, mem, header []byte, status uint32, tci, tpid uint16) {
-	const length = 4
-	if status&unix.TP_STATUS_VLAN_VALID == 0 {
-		return
-	}
-	if status&unix.TP_STATUS_VLAN_TPID_VALID == 0 {
-		tpid = unix.ETH_P_8021Q
-	}
-	d.Offset -= length
-	d.Length += length
+// putTag puts a VLAN tag back.
+func putTag(d *shm.Desc, mem, header []byte, tag [device.TagLen]byte) {
+	d.Offset -= device.TagLen
+	d.Length += device.TagLen
 	b := mem[d.Offset:]
-	copy(b[:12], b[length:])
-	binary.BigEndian.PutUint16(b[12:], tpid)
-	binary.BigEndian.PutUint16(b[14:], tci)
-	vnet.Moved(header, length)
+	copy(b[:device.TagAt], b[device.TagLen:])
+	copy(b[device.TagAt:], tag[:])
+	vnet.Moved(header, device.TagLen)
 }
 
 // Send sends packets.
@@ -368,14 +361,14 @@ func (s *sender) sendLarge(header, data []byte) unix.Errno {
 }
 
 // receive reads a packet with its virtio header from the socket's queue into a frame.
-func (s *sender) receive(mem, control []byte) (n, controlLen int, err error) {
+func (s *sender) receive(mem []byte, aux *device.Aux) (n, controlLen int, err error) {
 	v := &s.iov
 	v[0].Base, v[1].Base = &mem[0], &mem[shm.Headroom]
 	v[0].SetLen(vnet.Len)
 	v[1].SetLen(len(mem) - shm.Headroom)
-	m := unix.Msghdr{Iov: &v[0], Control: &control[0]}
+	m := unix.Msghdr{Iov: &v[0], Control: &aux[0]}
 	m.SetIovlen(2)
-	m.SetControllen(len(control))
+	m.SetControllen(len(aux))
 	for {
 		r, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&m)), unix.MSG_DONTWAIT)
 		switch {

@@ -136,7 +136,8 @@ func setMAC(fd int, mac net.HardwareAddr) error {
 }
 
 // OpenSocket opens a packet socket with so many bytes of memory for frames each way. It does not
-// block, does not see what leaves, and has no frames before it is bound.
+// block, does not see what leaves, and has no frames before it is bound. VLAN tags are beside the
+// frames: Aux.
 func OpenSocket(room int) (fd int, err error) {
 	fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -154,6 +155,7 @@ func OpenSocket(room int) (fd int, err error) {
 		{unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1},
 		{unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1},
 		{unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1},
+		{unix.SOL_PACKET, unix.PACKET_AUXDATA, 1},
 		{unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, room},
 		{unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, room},
 	} {

@@ -25,6 +25,7 @@ type batch struct {
 	asked        int
 	works        bool // with the files that wires have
 	results      [batchSize]int32
+	receipts     [batchSize]receipt
 
 	free []int32 // places in the ring's own table of descriptors, which is looked up sooner
 }
@@ -37,7 +38,7 @@ type batchEntry struct {
 	offset        uint64
 	addr          uint64
 	length        uint32
-	rwFlags       uint32
+	opFlags       uint32
 	userData      uint64
 	_             [24]byte
 }
@@ -65,6 +66,7 @@ type batchParams struct {
 
 const (
 	opRead, opWrite  = 22, 23 // IORING_OP_
+	opReceive        = 10     // IORING_OP_RECVMSG
 	fixedFile        = 1      // IOSQE_FIXED_FILE
 	getEvents        = 1      // IORING_ENTER_GETEVENTS
 	registerFiles    = 2      // IORING_REGISTER_FILES
@@ -158,16 +160,30 @@ func (b *batch) forget(e *end) {
 	e.place = 0
 }
 
-// add adds a read or a write, of which there may be batchSize.
-func (b *batch) add(opcode uint8, e *end, data []byte) {
+// addRead adds a read from an end, of which there may be batchSize with the writes. Who reads what
+// came from a packet socket completes it: receipts has one for each, in their order.
+func (b *batch) addRead(e *end, space []byte) {
+	if e.tap {
+		b.add(opRead, e, unsafe.Pointer(&space[0]), len(space), unix.RWF_NOWAIT)
+	} else {
+		b.add(opReceive, e, unsafe.Pointer(b.receipts[b.asked].prepare(space)), 1, unix.MSG_DONTWAIT)
+	}
+}
+
+// addWrite adds a write to an end.
+func (b *batch) addWrite(e *end, data []byte) {
+	b.add(opWrite, e, unsafe.Pointer(&data[0]), len(data), unix.RWF_NOWAIT)
+}
+
+func (b *batch) add(opcode uint8, e *end, what unsafe.Pointer, length int, flags uint32) {
 	if n := len(b.free); e.place == 0 && n > 0 && b.put(b.free[n-1], e.fd) {
 		e.place = b.free[n-1]
 		b.free = b.free[:n-1]
 	}
 	tail := *b.tail
 	entry := &b.entries[int(tail)%len(b.entries)]
-	*entry = batchEntry{opcode: opcode, fd: int32(e.fd), addr: uint64(uintptr(unsafe.Pointer(&data[0]))), length: uint32(len(data)),
-		rwFlags: unix.RWF_NOWAIT, userData: uint64(b.asked)}
+	*entry = batchEntry{opcode: opcode, fd: int32(e.fd), addr: uint64(uintptr(what)), length: uint32(length),
+		opFlags: flags, userData: uint64(b.asked)}
 	if e.place != 0 {
 		entry.fd, entry.flags = e.place-1, fixedFile
 	}

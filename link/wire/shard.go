@@ -67,6 +67,7 @@ type shard struct {
 	events  [128]unix.EpollEvent
 	iov     [2]unix.Iovec
 	scratch []byte
+	receipt receipt
 	batch   *batch // nil without
 	tried   bool   // to have one
 	passing [batchSize]*lane.Buffer
@@ -232,7 +233,7 @@ const (
 func (s *shard) readOne(w *way) (n int, more bool) {
 	b := s.pool.Scratch()
 	space := b.Space()
-	size, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(w.in.fd), uintptr(unsafe.Pointer(&space[0])), uintptr(len(space)))
+	size, errno := s.take(w.in, space)
 	if errno != 0 {
 		// Nothing more, or the device is gone or down.
 		w.ask = 1
@@ -242,7 +243,7 @@ func (s *shard) readOne(w *way) (n int, more bool) {
 	if size > shortFrame {
 		w.ask = 1
 	}
-	if b.Fill(int(size)) {
+	if b.Fill(size) {
 		if !w.lane.Plain() {
 			w.lane.Arrive(s.now(), b)
 		} else if w.lane.Pass(b) {
@@ -252,11 +253,20 @@ func (s *shard) readOne(w *way) (n int, more bool) {
 	return 1, true
 }
 
+// take takes one frame from an end.
+func (s *shard) take(e *end, space []byte) (n int, errno unix.Errno) {
+	if !e.tap {
+		return s.receipt.receive(e.fd, space)
+	}
+	size, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(e.fd), uintptr(unsafe.Pointer(&space[0])), uintptr(len(space)))
+	return int(size), errno
+}
+
 // readBatch reads up to so many frames at once.
 func (s *shard) readBatch(w *way, ask int) (n int, more bool) {
 	list := s.pool.Batch(batchSize)[:ask]
 	for _, b := range list {
-		s.batch.add(opRead, w.in, b.Space())
+		s.batch.addRead(w.in, b.Space())
 	}
 	results, err := s.batch.do()
 	if err == nil {
@@ -269,16 +279,19 @@ func (s *shard) readBatch(w *way, ask int) (n int, more bool) {
 	w.ask = batchSize
 	now, passing := s.now(), s.passing[:0]
 	for i, b := range list {
-		size := results[i]
+		size := int(results[i])
 		if size < 0 {
 			continue // nothing more, or the device is gone or down
 		}
 		n++
+		if !w.in.tap {
+			size = s.batch.receipts[i].complete(b.Space(), size)
+		}
 		if size > shortFrame {
 			w.ask = 1
 		}
 		switch {
-		case !b.Fill(int(size)):
+		case !b.Fill(size):
 		case !w.lane.Plain():
 			w.lane.Arrive(now, b)
 		case w.lane.Pass(b):
@@ -301,7 +314,7 @@ func (s *shard) pass(w *way, list []*lane.Buffer) {
 		return
 	}
 	for _, b := range list {
-		s.batch.add(opWrite, w.out, b.Data())
+		s.batch.addWrite(w.out, b.Data())
 	}
 	results, _ := s.batch.do()
 	for i, b := range list {
@@ -387,7 +400,7 @@ func (s *shard) leave(w *way, list []lane.Run, now int64) {
 		} else {
 			for i := range list[:n] {
 				head, _ := list[i].Parts(nil)
-				s.batch.add(opWrite, w.out, head)
+				s.batch.addWrite(w.out, head)
 			}
 			results, _ := s.batch.do()
 			for i := range list[:n] {
