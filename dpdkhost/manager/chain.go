@@ -95,9 +95,9 @@ func (m *Manager) SetChain(c Chain) error {
 		if c.Name == DefaultChain {
 			m.standard = n
 		}
-		for f, used := range m.verdicts {
-			if used == old && old != nil {
-				m.verdicts[f] = n
+		for f := range m.flows.records {
+			if r := &m.flows.records[f]; old != nil && r.chain == old.id {
+				r.chain = n.id
 			}
 		}
 	})
@@ -109,12 +109,7 @@ func (m *Manager) DeleteChain(name string) error {
 	var failed error
 	err := m.Do(func() {
 		c := m.chains[name]
-		users := 0
-		for _, used := range m.verdicts {
-			if used == c {
-				users++
-			}
-		}
+		users := len(m.flows.which(func(f *Flow) bool { return f.Verdict.leadsTo(name) }))
 		switch {
 		case c == nil:
 			failed = fmt.Errorf("there is no chain %q", name)
@@ -169,14 +164,16 @@ func (m *Manager) addFlow(f Flow) error {
 	if n == noFlow {
 		return fmt.Errorf("the flow director is full (%d flows)", m.flows.limit)
 	}
-	for len(m.verdicts) <= int(n) {
-		m.verdicts = append(m.verdicts, nil)
-	}
-	m.verdicts[n] = nil
-	if len(f.Verdict.And) == 0 {
-		m.verdicts[n] = m.chains[f.Verdict.Chain]
-	}
+	m.flows.records[n].chain = m.chainOf(&f.Verdict)
 	return nil
+}
+
+// chainOf returns the chain that a verdict is and nothing else; 0 if it is not.
+func (m *Manager) chainOf(v *Verdict) uint16 {
+	if c := m.chains[v.Chain]; c != nil && len(v.And) == 0 {
+		return c.id
+	}
+	return 0
 }
 
 // RemoveFlows deletes the flows for which gone is true and returns them.
@@ -190,9 +187,6 @@ func (m *Manager) removeFlows(gone func(*Flow) bool, expired bool) []Flow {
 }
 
 func (m *Manager) removeAll(dead []int32, expired bool) []Flow {
-	for _, n := range dead {
-		m.verdicts[n] = nil
-	}
 	removed := m.flows.removeAll(dead)
 	if m.hooks.Removed != nil {
 		for i := range removed {
@@ -211,9 +205,7 @@ func (m *Manager) ChangeFlows(which func(*Flow) bool, v Verdict) (count int, err
 		m.flows.each(func(n int32, f *Flow) {
 			if which(f) {
 				f.Verdict = v
-				if m.verdicts[n] = nil; len(v.And) == 0 {
-					m.verdicts[n] = m.chains[v.Chain]
-				}
+				m.flows.records[n].chain = m.chainOf(&v)
 				count++
 			}
 		})

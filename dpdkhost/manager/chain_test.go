@@ -135,8 +135,7 @@ func benchmarkChain(b *testing.B, length, flight int) {
 			if n < 64 {
 				var k Key
 				parseKey(&k, p, 1)
-				m.flows.add(Flow{Match: Match{k, allOnes()}})
-				m.verdicts = append(m.verdicts, m.standard)
+				m.addFlow(Flow{Match: Match{k, allOnes()}, Verdict: Verdict{Chain: DefaultChain}})
 			}
 		}
 	})

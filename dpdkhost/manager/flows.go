@@ -47,27 +47,78 @@ const noFlow = -1
 // Of a million flows hardly any is in a cache. So what a look-up touches is small and on huge
 // pages, and a burst of look-ups waits for its cache misses together.
 type flowTable struct {
-	tables []*maskTable
-	flows  []Flow    // by index
-	keys   []Key     // by index: what look-ups compare
-	use    []FlowUse // by index; priority beside it for look-ups
-	prio   []uint16
-	free   []int32
-	count  int
-	limit  int
-	timed  int // flows with a timeout
-	sweep  int // the index at which expired goes on
+	tables  []*maskTable
+	flows   []Flow       // by index
+	records []flowRecord // by index
+	free    []int32
+	count   int
+	limit   int
+	timed   int // flows with a timeout
+	sweep   int // the index at which expired goes on
+}
+
+// A flowRecord is what packets touch of a flow: two cache lines, side by side.
+type flowRecord struct {
+	key Key
+	FlowUse
+	priority uint16
+	chain    uint16 // the flow's verdict is this chain; 0 if it is another
+	_        [36]byte
+}
+
+// count counts a packet.
+func (r *flowRecord) count(length uint32, now time.Duration) {
+	r.Packets++
+	r.Bytes += uint64(length)
+	r.Used = now
 }
 
 type maskTable struct {
 	mask  Key
-	exact bool   // the mask keeps all
-	top   uint16 // no flow has a higher priority
+	parts []maskPart // of mask, the words that are not zero
+	top   uint16     // no flow has a higher priority
 	slots []flowSlot
 	shift uint8
 	count int
 	// more has the flows of equal match and lower priority than that of the slot.
 	more map[int32][]int32
+}
+
+// A maskPart is a word of a mask.
+type maskPart struct {
+	word uint64
+	mask uint64
+}
+
+func newMaskTable(mask Key) *maskTable {
+	m := &maskTable{mask: mask, more: map[int32][]int32{}}
+	for i, w := range mask {
+		if w != 0 {
+			m.parts = append(m.parts, maskPart{uint64(i), w})
+		}
+	}
+	return m
+}
+
+// hash mixes the fields of a key that the mask keeps into a number of which every bit depends on
+// all of them, by the multiply-and-fold of wyhash.
+func (m *maskTable) hash(k *Key) uint64 {
+	h := uint64(hashSeed)
+	for i := range m.parts {
+		p := &m.parts[i]
+		h = fold(h^k[p.word%8]&p.mask, hashFactor)
+	}
+	return h
+}
+
+// equal reports whether a key, masked, is that of a flow.
+func (m *maskTable) equal(k, flow *Key) bool {
+	var differ uint64
+	for i := range m.parts {
+		p := &m.parts[i]
+		differ |= k[p.word%8]&p.mask ^ flow[p.word%8]
+	}
+	return differ == 0
 }
 
 // A flowSlot is a place of open addressing. The tag, a part of the hash, spares most looks
@@ -90,30 +141,35 @@ func (t *flowTable) lookup(keys []Key, found []int32) {
 		found[i] = noFlow
 	}
 	var hashes [burst]uint64
+	var maybe [burst]int32
 	var hint uint64
 	for _, m := range t.tables {
+		if t.surpass(found, m.top) {
+			break
+		}
+		// Two passes that touch memory, so that the third does not wait.
 		for i := range keys {
-			if m.exact {
-				hashes[i] = keys[i].hash()
-			} else {
-				masked := keys[i].and(&m.mask)
-				hashes[i] = masked.hash()
+			h := m.hash(&keys[i])
+			hashes[i] = h
+			hint += uint64(m.slots[h>>m.shift].tag)
+		}
+		for i, h := range hashes[:len(keys)] {
+			f := m.probe(h)
+			if maybe[i] = f; f != noFlow {
+				r := &t.records[f]
+				hint += r.key[0] + r.Packets
 			}
 		}
-		// Two passes that only touch memory, so that the third does not wait.
-		for i := range keys {
-			hint += uint64(m.slots[hashes[i]>>m.shift].flow)
-		}
-		for i := range keys {
-			if s := m.slots[hashes[i]>>m.shift]; s.tag != 0 {
-				hint += t.keys[s.flow][0]
-			}
-		}
-		for i := range keys {
-			if f := found[i]; f != noFlow && t.prio[f] >= m.top {
+		for i, f := range maybe[:len(keys)] {
+			if f == noFlow {
 				continue
 			}
-			if f := t.find(m, &keys[i], hashes[i]); f != noFlow && (found[i] == noFlow || t.prio[f] > t.prio[found[i]]) {
+			if !m.equal(&keys[i], &t.records[f].key) {
+				if f = t.find(m, &keys[i], hashes[i]); f == noFlow {
+					continue
+				}
+			}
+			if best := found[i]; best == noFlow || t.records[f].priority > t.records[best].priority {
 				found[i] = f
 			}
 		}
@@ -121,19 +177,43 @@ func (t *flowTable) lookup(keys []Key, found []int32) {
 	keep(hint)
 }
 
+// surpass reports whether all flows found have at least a priority.
+func (t *flowTable) surpass(found []int32, priority uint16) bool {
+	for _, f := range found {
+		if f == noFlow || t.records[f].priority < priority {
+			return false
+		}
+	}
+	return true
+}
+
 //go:noinline
 func keep(uint64) {}
 
 func tagOf(hash uint64) uint32 { return uint32(hash) | 1 }
 
+// probe returns the first flow that has the tag of a hash.
+func (m *maskTable) probe(hash uint64) int32 {
+	wrap, tag := uint64(len(m.slots)-1), tagOf(hash)
+	for at := hash >> m.shift; ; at++ {
+		s := m.slots[at&wrap]
+		if s.tag == tag {
+			return s.flow
+		}
+		if s.tag == 0 {
+			return noFlow
+		}
+	}
+}
+
 func (t *flowTable) find(m *maskTable, k *Key, hash uint64) int32 {
 	wrap, tag := uint64(len(m.slots)-1), tagOf(hash)
-	for at := hash >> m.shift; ; at = (at + 1) & wrap {
+	for at := hash >> m.shift; ; at++ {
 		s := m.slots[at&wrap]
 		if s.tag == 0 {
 			return noFlow
 		}
-		if s.tag == tag && (m.exact && *k == t.keys[s.flow] || !m.exact && k.and(&m.mask) == t.keys[s.flow]) {
+		if s.tag == tag && m.equal(k, &t.records[s.flow].key) {
 			return s.flow
 		}
 	}
@@ -145,10 +225,10 @@ func (t *flowTable) add(f Flow) int32 {
 	f.Key = f.Key.and(&f.Mask)
 	i := slices.IndexFunc(t.tables, func(m *maskTable) bool { return m.mask == f.Mask })
 	var m *maskTable
-	hash, first := f.Key.hash(), int32(noFlow)
+	first := int32(noFlow)
 	if i >= 0 {
 		m = t.tables[i]
-		first = t.find(m, &f.Key, hash)
+		first = t.find(m, &f.Key, m.hash(&f.Key))
 	}
 	if first != noFlow {
 		for _, o := range append([]int32{first}, m.more[first]...) {
@@ -162,7 +242,7 @@ func (t *flowTable) add(f Flow) int32 {
 		return noFlow
 	}
 	if m == nil {
-		m = &maskTable{mask: f.Mask, exact: f.Mask == allOnes(), more: map[int32][]int32{}}
+		m = newMaskTable(f.Mask)
 		m.resize(t, 16)
 		t.tables = append(t.tables, m)
 	}
@@ -175,7 +255,7 @@ func (t *flowTable) add(f Flow) int32 {
 		if 4*(m.count+1) > 3*len(m.slots) {
 			m.resize(t, 2*len(m.slots))
 		}
-		m.insert(n, hash)
+		m.insert(n, m.hash(&f.Key))
 		m.count++
 	}
 	m.top = max(m.top, f.Priority)
@@ -190,7 +270,7 @@ func (t *flowTable) set(n int32, f Flow) {
 	if f.timed() {
 		t.timed++
 	}
-	t.flows[n], t.keys[n], t.use[n], t.prio[n] = f, f.Key, f.FlowUse, f.Priority
+	t.flows[n], t.records[n] = f, flowRecord{key: f.Key, FlowUse: f.FlowUse, priority: f.Priority}
 }
 
 // allocate returns a free index.
@@ -200,19 +280,14 @@ func (t *flowTable) allocate() int32 {
 		t.free = t.free[:n-1]
 		return i
 	}
-	if n := len(t.keys); n == cap(t.keys) {
-		size := max(64, 2*n)
-		keys, use, prio := hugeSlice[Key](size), hugeSlice[FlowUse](size), hugeSlice[uint16](size)
-		copy(keys, t.keys)
-		copy(use, t.use)
-		copy(prio, t.prio)
-		freeHuge(t.keys)
-		freeHuge(t.use)
-		freeHuge(t.prio)
-		t.keys, t.use, t.prio = keys[:n], use[:n], prio[:n]
+	n := len(t.records)
+	if n == cap(t.records) {
+		larger := hugeSlice[flowRecord](max(64, 2*n))
+		copy(larger, t.records)
+		freeHuge(t.records)
+		t.records = larger[:n]
 	}
-	n := len(t.keys)
-	t.keys, t.use, t.prio = t.keys[:n+1], t.use[:n+1], t.prio[:n+1]
+	t.records = t.records[:n+1]
 	t.flows = append(t.flows, Flow{})
 	return int32(n)
 }
@@ -220,7 +295,7 @@ func (t *flowTable) allocate() int32 {
 // rank puts the flows of one match in the order of their priorities: the first into the
 // slot that was old's.
 func (t *flowTable) rank(m *maskTable, old int32, list []int32) {
-	slices.SortFunc(list, func(a, b int32) int { return int(t.prio[b]) - int(t.prio[a]) })
+	slices.SortFunc(list, func(a, b int32) int { return int(t.records[b].priority) - int(t.records[a].priority) })
 	delete(m.more, old)
 	m.slots[m.slotOf(t, old)].flow = list[0]
 	if len(list) > 1 {
@@ -230,7 +305,7 @@ func (t *flowTable) rank(m *maskTable, old int32, list []int32) {
 
 // slotOf returns the slot of a flow that has one.
 func (m *maskTable) slotOf(t *flowTable, flow int32) uint64 {
-	at := t.keys[flow].hash() >> m.shift
+	at := m.hash(&t.records[flow].key) >> m.shift
 	for m.slots[at].flow != flow || m.slots[at].tag == 0 {
 		at = (at + 1) & uint64(len(m.slots)-1)
 	}
@@ -250,7 +325,7 @@ func (m *maskTable) resize(t *flowTable, n int) {
 	m.slots, m.shift = hugeSlice[flowSlot](n), uint8(64-bits.TrailingZeros(uint(n)))
 	for _, s := range old {
 		if s.tag != 0 {
-			m.insert(s.flow, t.keys[s.flow].hash())
+			m.insert(s.flow, m.hash(&t.records[s.flow].key))
 		}
 	}
 	freeHuge(old)
@@ -264,7 +339,7 @@ func (t *flowTable) each(f func(int32, *Flow)) {
 				continue
 			}
 			for _, n := range append([]int32{s.flow}, m.more[s.flow]...) {
-				t.flows[n].FlowUse = t.use[n]
+				t.flows[n].FlowUse = t.records[n].FlowUse
 				f(n, &t.flows[n])
 			}
 		}
@@ -288,7 +363,7 @@ func (t *flowTable) remove(gone func(*Flow) bool) []Flow { return t.removeAll(t.
 func (t *flowTable) removeAll(dead []int32) (removed []Flow) {
 	for _, n := range dead {
 		f := &t.flows[n]
-		f.FlowUse = t.use[n]
+		f.FlowUse = t.records[n].FlowUse
 		removed = append(removed, *f)
 		if f.timed() {
 			t.timed--
@@ -299,7 +374,7 @@ func (t *flowTable) removeAll(dead []int32) (removed []Flow) {
 			freeHuge(m.slots)
 			t.tables = slices.Delete(t.tables, i, i+1)
 		}
-		*f = Flow{}
+		*f, t.records[n] = Flow{}, flowRecord{}
 		t.free = append(t.free, n)
 		t.count--
 	}
@@ -321,7 +396,7 @@ func (t *flowTable) expired(now time.Duration) (dead []int32, wait time.Duration
 	}
 	end := min(t.sweep+expireStep, len(t.flows))
 	for n := t.sweep; n < end; n++ {
-		if f := &t.flows[n]; f.Idle > 0 && now-t.use[n].Used >= f.Idle || f.Hard > 0 && now-f.Added >= f.Hard {
+		if f := &t.flows[n]; f.Idle > 0 && now-t.records[n].Used >= f.Idle || f.Hard > 0 && now-f.Added >= f.Hard {
 			dead = append(dead, int32(n))
 		}
 	}
@@ -335,7 +410,8 @@ const expireStep = 4096
 // take takes a flow out of its table. The table's top may then be too high, which costs a
 // look-up but is not wrong.
 func (t *flowTable) take(m *maskTable, flow int32) {
-	first := t.find(m, &t.flows[flow].Key, t.flows[flow].Key.hash())
+	key := &t.records[flow].key
+	first := t.find(m, key, m.hash(key))
 	if more := m.more[first]; len(more) > 0 {
 		all := append([]int32{first}, more...)
 		t.rank(m, first, slices.DeleteFunc(all, func(o int32) bool { return o == flow }))
@@ -346,18 +422,11 @@ func (t *flowTable) take(m *maskTable, flow int32) {
 	hole := m.slotOf(t, flow)
 	// Close the gap, so that no search ends too early (Knuth, volume 3, algorithm 6.4R).
 	for at := (hole + 1) & wrap; m.slots[at].tag != 0; at = (at + 1) & wrap {
-		if home := t.keys[m.slots[at].flow].hash() >> m.shift; (at-home)&wrap >= (at-hole)&wrap {
+		if home := m.hash(&t.records[m.slots[at].flow].key) >> m.shift; (at-home)&wrap >= (at-hole)&wrap {
 			m.slots[hole], hole = m.slots[at], at
 		}
 	}
 	m.slots[hole] = flowSlot{}
-}
-
-func allOnes() (k Key) {
-	for i := range k {
-		k[i] = ^uint64(0)
-	}
-	return k
 }
 
 const hugeFrom = 1 << 20 // bytes

@@ -103,3 +103,10 @@ func BenchmarkLookupMillion(b *testing.B) {
 		}
 	}
 }
+
+func allOnes() (k Key) {
+	for i := range k {
+		k[i] = ^uint64(0)
+	}
+	return k
+}

@@ -36,7 +36,7 @@ func (m *Manager) runFused(n *Instance) {
 		owner := n.owner()
 		for i := range part {
 			m.meta[part[i].Frame].owner = owner
-			f.batch[i] = nf.NewPacket(part[i], m.mem)
+			f.batch[i].Load(&part[i], m.mem)
 		}
 		n.stats.Received += uint64(len(part))
 		f.function.Handle(f.batch[:len(part)])

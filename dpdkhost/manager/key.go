@@ -121,23 +121,23 @@ func parsePorts(k *Key, protocol uint8, p []byte) {
 	}
 }
 
-// hash mixes a key into a number of which every bit depends on every field. It is the
-// multiply-and-fold of wyhash.
-func (k *Key) hash() uint64 {
-	const m0, m1 = 0xa0761d6478bd642f, 0xe7037ed1a0b428db
-	h := fold(k[0]^m0, k[1]^m1)
-	h = fold(k[2]^h, k[3]^m0)
-	h = fold(k[4]^h, k[5]^m1)
-	return fold(k[6]^h^m0, k[7]^m1)
-}
+const (
+	hashSeed   = 0xa0761d6478bd642f
+	hashFactor = 0xe7037ed1a0b428db
+)
 
-// flowHash is the same for all packets of a flow: it leaves out what differs between hops.
+// flowHash is the same for all packets of a flow, and not 0: it leaves out what differs between
+// hops.
 func (k *Key) flowHash() uint32 {
-	flow := Key{2: k[2], 3: k[3], 4: k[4], 5: k[5], 6: k[6] & (1<<48 - 1<<16), 7: k[7] & (0xff << 56)}
-	if flow[7] == 0 && flow[3] == 0 && flow[5] == 0 {
-		flow[0], flow[1] = k[0]&^0xffff, k[1]
+	h := fold(k[3]^hashSeed, k[5]^hashFactor)
+	h = fold(h^k[6]&(1<<48-1<<16), k[7]&(0xff<<56)^hashFactor)
+	switch {
+	case k[2]|k[4] != 0:
+		h = fold(h^k[2], k[4]^hashFactor)
+	case k[3]|k[5]|k[7] == 0:
+		h = fold(h^k[0]&^0xffff, k[1]^hashFactor)
 	}
-	return uint32(flow.hash() >> 32)
+	return uint32(h>>32) | 1
 }
 
 // and returns the fields of k that a mask keeps.

@@ -61,10 +61,11 @@ type Manager struct {
 	byID      []*chain // by meta.chain; a changed chain gets a new place
 	standard  *chain   // for packets that no flow is for
 	flows     *flowTable
-	verdicts  []*chain // by the index of a flow; nil for one that names no chain
 	turns     uint64
 	edits     int                 // of the chains
 	batch     [ringBurst]shm.Desc // turn's: ports, being interfaces, would have it on the heap
+	keys      [burst]Key          // likewise, enter's
+	found     [burst]int32
 	waking    []*Instance
 	expire    time.Duration
 	now       time.Duration
@@ -87,14 +88,18 @@ type Drops struct {
 
 // meta is what the manager knows of a frame, where no NF can write.
 type meta struct {
+	place
+	hash  uint32 // of the flow; 0 if not known
+	stamp uint32 // when it went to an NF, in units of 16 ns; 0 if not measured
+}
+
+// A place is where a packet is on its way.
+type place struct {
 	owner uint16
 	chain uint16
-	hash  uint32
-	port  uint16
-	pos   uint8
-	hash1 bool   // hash is known
+	port  uint16 // by which it came
+	pos   uint8  // in the chain
 	fresh bool   // no packet but an empty frame, for an NF to make one in
-	stamp uint32 // when it went to an NF, in units of 16 ns; 0 if not measured
 }
 
 // The owners of frames. Instances have the numbers from firstInstance.

@@ -3,144 +3,153 @@ package manager
 import (
 	"maps"
 	"slices"
+	"unsafe"
 
 	"weft/dpdkhost/shm"
 )
 
-// enter starts packets that a port received on their way.
+// Packets move in runs: those of a burst that follow each other and fare alike. What is decided
+// for a run costs its packets next to nothing.
+
+// enter starts packets that a port received on their way, at most burst.
 func (m *Manager) enter(p *entry, batch []shm.Desc) {
 	p.stats.Received += uint64(len(batch))
+	var bytes uint64
+	for k := range batch {
+		batch[k].Port = p.number
+		bytes += uint64(batch[k].Length)
+	}
+	p.stats.ReceivedBytes += bytes
 	if m.flows.count == 0 {
 		for k := range batch {
-			d := &batch[k]
-			p.stats.ReceivedBytes += uint64(d.Length)
-			m.meta[d.Frame] = meta{owner: ownerManager, port: p.number}
-			d.Port = p.number
-			m.start0(p, d, m.standard)
+			m.meta[batch[k].Frame] = meta{place: place{owner: ownerManager, port: p.number}}
 		}
+		m.begin(p, batch, m.standard)
 		return
 	}
-	var keys [burst]Key
-	var found [burst]int32
-	// What follows is in no cache, as a rule: passes that only touch memory let a burst wait for
-	// its misses together.
-	var hint uint64
+	keys, found := m.keys[:len(batch)], m.found[:len(batch)]
+	// A pass that only touches packets, which are in no cache as a rule: so they come together.
+	var hint byte
 	for k := range batch {
 		if b := m.mem.Packet(&batch[k]); len(b) > 0 {
-			hint += uint64(b[0])
+			hint += b[0]
 		}
 	}
+	keep(uint64(hint))
 	for k := range batch {
-		d := &batch[k]
-		p.stats.ReceivedBytes += uint64(d.Length)
-		parseKey(&keys[k], m.mem.Packet(d), p.number)
+		parseKey(&keys[k], m.mem.Packet(&batch[k]), p.number)
 	}
-	m.flows.lookup(keys[:len(batch)], found[:])
-	for _, f := range found[:len(batch)] {
-		if f != noFlow {
-			hint += m.flows.use[f].Packets
-			if m.verdicts[f] != nil {
-				hint++
-			}
-		}
-	}
-	keep(hint)
-	for k := range batch {
+	m.flows.lookup(keys, found)
+	// The run that grows begins at from; all its packets are for one chain.
+	from, run := 0, uint16(0)
+	for k, f := range found {
 		d := &batch[k]
-		d.Port = p.number
-		mt := meta{owner: ownerManager, port: p.number}
+		mt := meta{place: place{owner: ownerManager, port: p.number}}
 		if m.hashed {
-			mt.hash, mt.hash1 = keys[k].flowHash(), true
+			mt.hash = keys[k].flowHash()
 		}
 		m.meta[d.Frame] = mt
-		f := found[k]
-		if f == noFlow {
-			m.start0(p, d, m.standard)
-		} else if c := m.verdicts[f]; c != nil && c.full() {
-			p.stats.BackPressure++
-			m.pool.Free(d.Frame)
-		} else {
-			m.verdict(d, f)
+		chain := uint16(0)
+		if f != noFlow {
+			r := &m.flows.records[f]
+			r.count(d.Length, m.now)
+			chain = r.chain
+		} else if m.standard != nil {
+			chain = m.standard.id
 		}
-	}
-}
-
-// start0 puts a packet at the start of a chain. A chain of which a ring is almost full takes no
-// more: better here, where no work was done on the packet yet.
-func (m *Manager) start0(p *entry, d *shm.Desc, c *chain) {
-	if c == nil {
-		m.missed(d, p.number)
-		return
-	}
-	if c.full() {
-		p.stats.BackPressure++
-		m.pool.Free(d.Frame)
-		return
-	}
-	m.meta[d.Frame].chain = c.id
-	m.step(d, c, 0)
-}
-
-// step sends a packet to a place in a chain.
-func (m *Manager) step(d *shm.Desc, c *chain, pos int) {
-	if pos < len(c.steps) {
-		m.meta[d.Frame].pos = uint8(pos)
-		m.toService(d, c.steps[pos])
-		return
-	}
-	if c.Out == 0 {
-		m.drops.ChainEnd++
-		m.pool.Free(d.Frame)
-		return
-	}
-	m.toPort(d, c.Out)
-}
-
-// dispatch does what an NF decided. Nothing in a descriptor is believed: a frame must be the
-// NF's own.
-func (m *Manager) dispatch(n *Instance, batch []shm.Desc) {
-	owner := n.owner()
-	for k := range batch {
-		d := &batch[k]
-		if n.guard != nil && !n.guard.in(m, n, d) || !m.mem.Valid(d) || m.meta[d.Frame].owner != owner {
-			n.stats.Invalid++
+		if chain == run && run != 0 {
 			continue
 		}
-		mt := &m.meta[d.Frame]
-		mt.owner = ownerManager
-		if mt.fresh {
-			mt.fresh = false
-			mt.chain, mt.pos = m.place(n)
-			n.fresh--
+		m.begin(p, batch[from:k], m.byID[run])
+		if from, run = k, chain; chain != 0 {
+			continue
 		}
-		d.Port = mt.port
-		if mt.stamp != 0 {
-			n.latency.Add(m.sinceStamp(mt.stamp))
-			mt.stamp = 0
+		if from++; f == noFlow {
+			m.missed(d, p.number)
+		} else {
+			m.special(d, f)
 		}
-		n.stats.Transmitted++
-		switch d.Action {
+	}
+	m.begin(p, batch[from:], m.byID[run])
+}
+
+// begin puts packets that came in by a port at the start of a chain. A chain of which a ring is
+// almost full takes no more: better here, where no work was done on the packets yet.
+func (m *Manager) begin(p *entry, list []shm.Desc, c *chain) {
+	switch {
+	case len(list) == 0:
+	case c == nil:
+		for k := range list {
+			m.missed(&list[k], p.number)
+		}
+	case c.full():
+		m.discard(list, &p.stats.BackPressure)
+	default:
+		for k := range list {
+			m.meta[list[k].Frame].chain = c.id
+		}
+		m.step(list, c, 0)
+	}
+}
+
+// step sends packets to a place in a chain.
+func (m *Manager) step(list []shm.Desc, c *chain, pos int) {
+	switch {
+	case pos < len(c.steps):
+		for k := range list {
+			m.meta[list[k].Frame].pos = uint8(pos)
+		}
+		m.toService(list, c.steps[pos])
+	case c.Out == 0:
+		m.discard(list, &m.drops.ChainEnd)
+	default:
+		m.toPort(list, c.Out)
+	}
+}
+
+// discard gives the frames of packets back, and counts them.
+func (m *Manager) discard(list []shm.Desc, count *uint64) {
+	*count += uint64(len(list))
+	for k := range list {
+		m.pool.Free(list[k].Frame)
+	}
+}
+
+// one is a packet as a list.
+func one(d *shm.Desc) []shm.Desc { return unsafe.Slice(d, 1) }
+
+// dispatch does what an NF decided.
+func (m *Manager) dispatch(n *Instance, batch []shm.Desc) {
+	batch = m.accept(n, batch)
+	n.stats.Transmitted += uint64(len(batch))
+	for len(batch) > 0 {
+		run := batch[:m.alike(batch)]
+		batch = batch[len(run):]
+		switch first := &run[0]; first.Action {
 		case shm.Next:
-			n.stats.Next++
-			m.next(n, d, mt)
+			n.stats.Next += uint64(len(run))
+			m.next(n, run)
 		case shm.ToNF:
-			n.stats.ToNF++
-			m.toService(d, d.To)
+			n.stats.ToNF += uint64(len(run))
+			m.toService(run, first.To)
 		case shm.Out:
-			n.stats.Out++
-			m.toPort(d, d.To)
+			n.stats.Out += uint64(len(run))
+			m.toPort(run, first.To)
 		case shm.Clone:
-			n.stats.Cloned++
-			if c, ok := m.copyOf(d); ok {
-				m.toService(&c, d.To)
+			n.stats.Cloned += uint64(len(run))
+			for k := range run {
+				if c, ok := m.copyOf(&run[k]); ok {
+					m.toService(one(&c), first.To)
+				}
 			}
-			m.next(n, d, mt)
+			m.next(n, run)
 		case shm.Controller:
-			n.stats.Controller++
-			m.toController(d)
+			n.stats.Controller += uint64(len(run))
+			for k := range run {
+				m.toController(&run[k])
+			}
 		default:
-			n.stats.Dropped++
-			m.pool.Free(d.Frame)
+			m.discard(run, &n.stats.Dropped)
 		}
 	}
 	if n.fresh < n.Fresh {
@@ -148,20 +157,69 @@ func (m *Manager) dispatch(n *Instance, batch []shm.Desc) {
 	}
 }
 
-// next sends a packet on to the next place in its chain. One that is on no chain enters the flow
-// director again.
-func (m *Manager) next(n *Instance, d *shm.Desc, mt *meta) {
-	if mt.chain != 0 || m.flows.count == 0 {
-		m.step(d, m.byID[mt.chain], int(mt.pos)+1)
+// accept takes descriptors back from an NF and returns those that are good. Nothing in one is
+// believed: it must lie in its frame, and the frame must be the NF's own.
+func (m *Manager) accept(n *Instance, batch []shm.Desc) []shm.Desc {
+	owner := n.owner()
+	good := 0
+	for k := range batch {
+		d := &batch[k]
+		if n.guard != nil && !n.guard.in(m, n, d) || !m.mem.Valid(d) || m.meta[d.Frame].owner != owner {
+			n.stats.Invalid++
+			continue
+		}
+		mt := &m.meta[d.Frame]
+		mt.owner = ownerManager // from here on it has no other descriptor of the frame
+		d.Port = mt.port
+		if mt.fresh {
+			mt.fresh = false
+			mt.chain, mt.pos = m.place(n)
+			n.fresh--
+		}
+		if mt.stamp != 0 {
+			n.latency.Add(m.sinceStamp(mt.stamp))
+			mt.stamp = 0
+		}
+		if good != k {
+			batch[good] = *d
+		}
+		good++
+	}
+	return batch[:good]
+}
+
+// alike returns how many of a list's packets, from the first on, are at one place and have one
+// verdict.
+func (m *Manager) alike(list []shm.Desc) int {
+	first := &list[0]
+	at := m.meta[first.Frame].place
+	for k := 1; k < len(list); k++ {
+		d := &list[k]
+		if d.Action != first.Action || d.To != first.To || m.meta[d.Frame].place != at {
+			return k
+		}
+	}
+	return len(list)
+}
+
+// next sends packets that are at one place on to the next place in their chain. Those that are on
+// no chain enter the flow director again.
+func (m *Manager) next(n *Instance, list []shm.Desc) {
+	at := m.meta[list[0].Frame].place
+	if at.chain != 0 || m.flows.count == 0 {
+		m.step(list, m.byID[at.chain], int(at.pos)+1)
 		return
 	}
-	if mt.pos++; mt.pos > maxHops {
-		m.drops.Loop++
-		m.pool.Free(d.Frame)
+	if at.pos >= maxHops {
+		m.discard(list, &m.drops.Loop)
 		return
 	}
-	d.Port = ServicePort + n.Service
-	m.again = append(m.again, *d)
+	for k := range list {
+		d := &list[k]
+		m.meta[d.Frame].pos++
+		d.Port = ServicePort + n.Service
+	}
+	m.again = append(m.again, list...)
 }
 
 // refill gives an instance the empty frames that it lacks, as far as there are any.
@@ -174,7 +232,7 @@ func (m *Manager) refill(n *Instance) {
 		if !ok {
 			return
 		}
-		m.meta[frame] = meta{owner: ownerManager, fresh: true}
+		m.meta[frame] = meta{place: place{owner: ownerManager, fresh: true}}
 		n.out = append(n.out, shm.Desc{Frame: frame, Offset: shm.Headroom, Action: shm.Buffer})
 	}
 }
@@ -200,37 +258,39 @@ func (m *Manager) place(n *Instance) (chain uint16, pos uint8) {
 	return n.chain, n.pos
 }
 
-// toService queues a packet for the instance of a service that its flow belongs to.
-func (m *Manager) toService(d *shm.Desc, id uint16) {
+// toService queues packets for the instances of a service that their flows belong to.
+func (m *Manager) toService(list []shm.Desc, id uint16) {
 	var s *service
 	if int(id) < len(m.services) {
 		s = m.services[id]
 	}
-	if s == nil {
-		m.drops.NoService++
-		m.pool.Free(d.Frame)
+	switch {
+	case s == nil:
+		m.discard(list, &m.drops.NoService)
+	case s.table == nil:
+		m.queue(s.only(), list)
+	default:
+		for k := range list {
+			m.queue(s.pick(m.hashOf(&list[k])), list[k:k+1])
+		}
+	}
+}
+
+// queue queues packets for an instance, nil for none.
+func (m *Manager) queue(n *Instance, list []shm.Desc) {
+	switch {
+	case n == nil:
+		m.discard(list, &m.drops.NoService)
 		return
-	}
-	var n *Instance
-	if s.table == nil {
-		n = s.pick(0)
-	} else {
-		n = s.pick(m.hashOf(d))
-	}
-	if n == nil {
-		m.drops.NoService++
-		m.pool.Free(d.Frame)
+	case n.suspended:
+		m.discard(list, &n.stats.ReceiveDrop)
 		return
-	}
-	if n.suspended {
-		n.stats.ReceiveDrop++
-		m.pool.Free(d.Frame)
-		return
-	}
-	if n.Wire && d.Flags&shm.HasVnet != 0 {
-		m.onWire(n, d)
-	} else {
-		n.out = append(n.out, *d)
+	case !n.Wire:
+		n.out = append(n.out, list...)
+	default:
+		for k := range list {
+			m.onWire(n, &list[k])
+		}
 	}
 	if len(n.out) >= ringBurst && n.fused == nil {
 		m.deliver(n)
@@ -240,6 +300,10 @@ func (m *Manager) toService(d *shm.Desc, id uint16) {
 // onWire queues the frames that a packet is on a wire for an instance. All are where the packet is
 // in its chain.
 func (m *Manager) onWire(n *Instance, d *shm.Desc) {
+	if d.Flags&shm.HasVnet == 0 {
+		n.out = append(n.out, *d)
+		return
+	}
 	mt, from := m.meta[d.Frame], len(n.out)
 	list, lost := m.pool.Finish(*d, n.out)
 	for k := range list[from:] {
@@ -255,10 +319,10 @@ func (m *Manager) onWire(n *Instance, d *shm.Desc) {
 // the instances that it meets.
 func (m *Manager) hashOf(d *shm.Desc) uint32 {
 	mt := &m.meta[d.Frame]
-	if !mt.hash1 {
+	if mt.hash == 0 {
 		var k Key
 		parseKey(&k, m.mem.Packet(d), mt.port)
-		mt.hash, mt.hash1 = k.flowHash(), true
+		mt.hash = k.flowHash()
 	}
 	return mt.hash
 }
@@ -272,17 +336,18 @@ func (m *Manager) deliver(n *Instance) {
 	owner := n.owner()
 	fit := min(len(n.out), n.rings.Receive.Free())
 	for k := range n.out[:fit] {
-		d := &n.out[k]
-		mt := &m.meta[d.Frame]
-		mt.owner = owner
-		if n.sample++; n.sample%latencySample == 0 {
-			mt.stamp = m.stamp()
-		}
-		if n.guard != nil && !n.guard.out(m, d) {
-			// No room in its own memory: as if its ring were full from here on.
-			mt.owner = ownerManager
-			fit = k
-			break
+		m.meta[n.out[k].Frame].owner = owner
+	}
+	for ; n.sample < fit; n.sample += latencySample {
+		m.meta[n.out[n.sample].Frame].stamp = m.stamp()
+	}
+	n.sample -= fit
+	if n.guard != nil {
+		for k := range n.out[:fit] {
+			if !n.guard.out(m, &n.out[k]) {
+				fit = k // no room in its own memory: as if its ring were full from here on
+				break
+			}
 		}
 	}
 	n.rings.Receive.Push(n.out[:fit])
@@ -308,15 +373,14 @@ func (m *Manager) deliver(n *Instance) {
 	}
 }
 
-// toPort queues a packet for a port.
-func (m *Manager) toPort(d *shm.Desc, number uint16) {
+// toPort queues packets for a port.
+func (m *Manager) toPort(list []shm.Desc, number uint16) {
 	if int(number) >= len(m.ports) || m.ports[number] == nil {
-		m.drops.NoPort++
-		m.pool.Free(d.Frame)
+		m.discard(list, &m.drops.NoPort)
 		return
 	}
 	p := m.ports[number]
-	p.out = append(p.out, *d)
+	p.out = append(p.out, list...)
 	if len(p.out) >= ringBurst {
 		m.transmit(p)
 	}

@@ -40,7 +40,7 @@ type Instance struct {
 	chainsAt int
 	stats    InstanceStats
 	latency  Histogram
-	sample   uint32
+	sample   int // how many packets go until one is measured
 }
 
 // InstanceStats counts an NF's packets.
@@ -68,16 +68,16 @@ type service struct {
 // make sense on one machine (Maglev, section 5.3).
 const tableSize = 4093
 
-// pick returns the instance of a flow, nil if there is none.
-func (s *service) pick(hash uint32) *Instance {
-	switch {
-	case s.table != nil:
-		return s.table[hash%tableSize]
-	case len(s.instances) == 1 && !s.instances[0].draining:
+// only returns the instance of a service without a table, nil if there is none.
+func (s *service) only() *Instance {
+	if len(s.instances) == 1 && !s.instances[0].draining {
 		return s.instances[0]
 	}
 	return nil
 }
+
+// pick returns the instance of a flow.
+func (s *service) pick(hash uint32) *Instance { return s.table[hash%tableSize] }
 
 // balance builds the table by Maglev hashing (Eisenbud et al. 2016, section 3.4): shares follow
 // the weights, and an instance that comes or goes moves few flows of the others.
@@ -91,7 +91,7 @@ func (s *service) balance() {
 	s.table = nil
 	if len(live) == 0 || len(s.instances) == 1 {
 		if len(live) == 0 && len(s.instances) > 0 {
-			return // draining all: pick gives nil
+			return // draining all: there is none
 		}
 		return
 	}

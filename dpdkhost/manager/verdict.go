@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"slices"
 	"time"
 
 	"weft/dpdkhost/shm"
@@ -17,6 +18,11 @@ type Verdict struct {
 	Controller bool
 	// And is what happens to copies of it besides.
 	And []Verdict
+}
+
+// leadsTo reports whether a packet or a copy of it gets on a chain.
+func (v *Verdict) leadsTo(chain string) bool {
+	return v.Chain == chain || slices.ContainsFunc(v.And, func(a Verdict) bool { return a.leadsTo(chain) })
 }
 
 // ServicePort is the number, as of a port, of service 0: service 5 is port 0x8005 to flows and to
@@ -38,17 +44,16 @@ func (m *Manager) act(d *shm.Desc, v *Verdict) {
 	case v.Chain != "":
 		if c := m.chains[v.Chain]; c != nil {
 			m.meta[d.Frame].chain = c.id
-			m.step(d, c, 0)
+			m.step(one(d), c, 0)
 			return
 		}
-		m.drops.NoService++
-		m.pool.Free(d.Frame)
+		m.discard(one(d), &m.drops.NoService)
 	case v.Service != 0:
-		m.toService(d, v.Service)
+		m.toService(one(d), v.Service)
 	case v.Port != 0:
-		m.toPort(d, v.Port)
+		m.toPort(one(d), v.Port)
 	case v.Back:
-		m.toPort(d, m.meta[d.Frame].port)
+		m.toPort(one(d), m.meta[d.Frame].port)
 	case v.Flood:
 		m.flood(d)
 	case v.Controller:
@@ -67,7 +72,7 @@ func (m *Manager) flood(d *shm.Desc) {
 		}
 		if last != 0 {
 			if c, ok := m.copyOf(d); ok {
-				m.toPort(&c, last)
+				m.toPort(one(&c), last)
 			}
 		}
 		last = uint16(n)
@@ -76,7 +81,7 @@ func (m *Manager) flood(d *shm.Desc) {
 		m.pool.Free(d.Frame)
 		return
 	}
-	m.toPort(d, last)
+	m.toPort(one(d), last)
 }
 
 // copyOf copies a packet into a frame of its own.
@@ -111,7 +116,7 @@ func (m *Manager) Inject(packet []byte, port uint16, v Verdict, lookup bool) err
 			m.drops.NoMemory++
 			return
 		}
-		m.meta[frame] = meta{owner: ownerManager, port: port}
+		m.meta[frame] = meta{place: place{owner: ownerManager, port: port}}
 		d := shm.Desc{Frame: frame, Offset: shm.Headroom, Length: uint32(len(packet)), Port: port}
 		copy(m.mem.Packet(&d), packet)
 		if lookup {
@@ -128,44 +133,38 @@ func (m *Manager) enterAgain() {
 	for list := m.again; len(list) > 0; {
 		part := list[:min(len(list), burst)]
 		list = list[len(part):]
-		var keys [burst]Key
-		var found [burst]int32
+		keys, found := &m.keys, &m.found
 		for k := range part {
 			parseKey(&keys[k], m.mem.Packet(&part[k]), part[k].Port)
 		}
 		m.flows.lookup(keys[:len(part)], found[:])
 		for k := range part {
 			d := &part[k]
-			port := m.meta[d.Frame].port
-			if m.verdict(d, found[k]) {
-				continue
+			service := d.Port
+			d.Port = m.meta[d.Frame].port
+			switch f := found[k]; {
+			case f == noFlow:
+				m.missed(d, service)
+			default:
+				r := &m.flows.records[f]
+				r.count(d.Length, m.now)
+				if r.chain == 0 {
+					m.special(d, f)
+					continue
+				}
+				m.meta[d.Frame].chain = r.chain
+				m.step(one(d), m.byID[r.chain], 0)
 			}
-			m.missed(d, d.Port)
-			d.Port = port
 		}
 	}
 	m.again = m.again[:0]
 }
 
-// verdict does what a flow says. It reports whether there is one.
-func (m *Manager) verdict(d *shm.Desc, f int32) bool {
-	if f == noFlow {
-		return false
-	}
-	use := &m.flows.use[f]
-	use.Packets++
-	use.Bytes += uint64(d.Length)
-	use.Used = m.now
-	d.Port = m.meta[d.Frame].port
-	if c := m.verdicts[f]; c != nil {
-		m.meta[d.Frame].chain = c.id
-		m.step(d, c, 0)
-	} else {
-		m.current = &m.flows.flows[f]
-		m.act(d, &m.current.Verdict)
-		m.current = nil
-	}
-	return true
+// special does what a flow says that is more than a chain.
+func (m *Manager) special(d *shm.Desc, f int32) {
+	m.current = &m.flows.flows[f]
+	m.act(d, &m.current.Verdict)
+	m.current = nil
 }
 
 // missed gives a packet to the controller that no flow is for, or drops it.

@@ -101,7 +101,7 @@ func (e *Edge) Turn(f Function) int {
 		return 0
 	}
 	for i := range n {
-		e.batch[i] = NewPacket(e.descs[i], e.Memory)
+		e.batch[i].Load(&e.descs[i], e.Memory)
 	}
 	f.Handle(e.batch[:n])
 	e.send(e.batch[:n])

@@ -15,11 +15,20 @@ type Packet struct {
 }
 
 // NewPacket returns the packet that a descriptor from the manager stands for. NFs do not need it.
-func NewPacket(d shm.Desc, mem *shm.Memory) Packet {
+func NewPacket(d shm.Desc, mem *shm.Memory) (p Packet) {
+	p.Load(&d, mem)
+	return p
+}
+
+// Load makes p the packet that a descriptor from the manager stands for. NFs do not need it.
+func (p *Packet) Load(d *shm.Desc, mem *shm.Memory) {
+	p.desc = *d
 	if d.Action != shm.Buffer {
-		d.Action = shm.Drop // what the NF before decided counts no more
+		p.desc.Action = shm.Drop // what the NF before decided counts no more
 	}
-	return Packet{d, mem}
+	if p.mem != mem { // a pointer is dear to write while memory is collected
+		p.mem = mem
+	}
 }
 
 // Verdict returns what the NF decided, as a descriptor for the manager; not ok if the NF keeps
