@@ -18,14 +18,17 @@ import (
 )
 
 // A loop is a port that receives what it sends.
-type loop struct{ waiting, next []shm.Desc }
+type loop struct {
+	waiting, next []shm.Desc
+	at            int // of waiting
+}
 
 func (l *loop) Receive(into []shm.Desc, _ *Pool) int {
-	if len(l.waiting) == 0 {
-		l.waiting, l.next = l.next, l.waiting[:0:0]
+	if l.at == len(l.waiting) {
+		l.waiting, l.next, l.at = l.next, l.waiting[:0], 0
 	}
-	n := copy(into, l.waiting)
-	l.waiting = l.waiting[n:]
+	n := copy(into, l.waiting[l.at:])
+	l.at += n
 	return n
 }
 

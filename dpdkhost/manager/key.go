@@ -26,14 +26,25 @@ const (
 // parseKey reads the key of an Ethernet frame. Fields that the frame has not are zero. Of a
 // fragment that is not the first the ports are zero too.
 func parseKey(k *Key, frame []byte, port uint16) {
+	if len(frame) >= plainSize {
+		if p := (*[plainSize]byte)(frame); isPlain(p) {
+			k[0] = binary.BigEndian.Uint64(p[:])&^0xffff | uint64(port)
+			k[1] = binary.BigEndian.Uint64(p[6:])
+			k[2], k[3] = 0, uint64(binary.BigEndian.Uint32(p[26:]))
+			k[4], k[5] = 0, uint64(binary.BigEndian.Uint32(p[30:]))
+			k[6] = uint64(binary.BigEndian.Uint32(p[34:])) << 16
+			k[7] = uint64(p[23])<<56 | uint64(p[15]>>2)<<48 | 4<<40
+			return
+		}
+	}
 	*k = Key{}
 	if len(frame) < 14 {
 		k[0] = uint64(port)
 		return
 	}
-	k[0] = uint64(binary.BigEndian.Uint32(frame))<<32 | uint64(binary.BigEndian.Uint16(frame[4:]))<<16 | uint64(port)
+	k[0] = binary.BigEndian.Uint64(frame)&^0xffff | uint64(port)
+	src := binary.BigEndian.Uint64(frame[6:]) &^ 0xffff
 	kind := binary.BigEndian.Uint16(frame[12:])
-	src := uint64(binary.BigEndian.Uint32(frame[6:]))<<32 | uint64(binary.BigEndian.Uint16(frame[10:]))<<16
 	p := frame[14:]
 	for depth := 0; (kind == typeVLAN || kind == typeQinQ) && len(p) >= 4 && depth < 2; depth++ {
 		if depth == 0 {
@@ -55,6 +66,15 @@ func parseKey(k *Key, frame []byte, port uint16) {
 			k[7] = uint64(p[7]) << 56
 		}
 	}
+}
+
+// plainSize is what parseKey reads of a plain packet.
+const plainSize = 38
+
+// isPlain reports whether a packet is what most are: TCP or UDP in IPv4 without options, VLAN or
+// fragments.
+func isPlain(p *[plainSize]byte) bool {
+	return binary.BigEndian.Uint16(p[12:]) == typeIPv4 && p[14] == 0x45 && binary.BigEndian.Uint16(p[20:])&0x1fff == 0 && (p[23] == 17 || p[23] == 6)
 }
 
 func parseIPv4(k *Key, p []byte) {

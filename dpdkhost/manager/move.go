@@ -21,38 +21,32 @@ func (m *Manager) enter(p *entry, batch []shm.Desc) {
 	}
 	p.stats.ReceivedBytes += bytes
 	if m.flows.count == 0 {
-		for k := range batch {
-			m.meta[batch[k].Frame] = meta{place: place{owner: ownerManager, port: p.number}}
+		if m.standard != nil {
+			m.begin(p, batch, m.standard)
+			return
 		}
-		m.begin(p, batch, m.standard)
+		for k := range batch {
+			m.missed(&batch[k], p.number)
+		}
 		return
 	}
 	keys, found := m.keys[:len(batch)], m.found[:len(batch)]
-	// A pass that only touches packets, which are in no cache as a rule: so they come together.
-	var hint byte
-	for k := range batch {
-		if b := m.mem.Packet(&batch[k]); len(b) > 0 {
-			hint += b[0]
-		}
-	}
-	keep(uint64(hint))
 	for k := range batch {
 		parseKey(&keys[k], m.mem.Packet(&batch[k]), p.number)
 	}
 	m.flows.lookup(keys, found)
+	if m.hashed {
+		for k := range batch {
+			m.meta[batch[k].Frame].hash = keys[k].flowHash()
+		}
+	}
 	// The run that grows begins at from; all its packets are for one chain.
 	from, run := 0, uint16(0)
 	for k, f := range found {
-		d := &batch[k]
-		mt := meta{place: place{owner: ownerManager, port: p.number}}
-		if m.hashed {
-			mt.hash = keys[k].flowHash()
-		}
-		m.meta[d.Frame] = mt
 		chain := uint16(0)
 		if f != noFlow {
 			r := &m.flows.records[f]
-			r.count(d.Length, m.now)
+			r.count(batch[k].Length, m.now)
 			chain = r.chain
 		} else if m.standard != nil {
 			chain = m.standard.id
@@ -64,10 +58,11 @@ func (m *Manager) enter(p *entry, batch []shm.Desc) {
 		if from, run = k, chain; chain != 0 {
 			continue
 		}
+		m.place(batch[k:k+1], place{owner: ownerManager, port: p.number})
 		if from++; f == noFlow {
-			m.missed(d, p.number)
+			m.missed(&batch[k], p.number)
 		} else {
-			m.special(d, f)
+			m.special(&batch[k], f)
 		}
 	}
 	m.begin(p, batch[from:], m.byID[run])
@@ -78,28 +73,28 @@ func (m *Manager) enter(p *entry, batch []shm.Desc) {
 func (m *Manager) begin(p *entry, list []shm.Desc, c *chain) {
 	switch {
 	case len(list) == 0:
-	case c == nil:
-		for k := range list {
-			m.missed(&list[k], p.number)
-		}
 	case c.full():
 		m.discard(list, &p.stats.BackPressure)
 	default:
-		for k := range list {
-			m.meta[list[k].Frame].chain = c.id
-		}
-		m.step(list, c, 0)
+		at := place{owner: ownerManager, chain: c.id, port: p.number}
+		m.place(list, at)
+		m.forward(list, at)
 	}
 }
 
-// step sends packets to a place in a chain.
-func (m *Manager) step(list []shm.Desc, c *chain, pos int) {
+// place says that packets are at a place.
+func (m *Manager) place(list []shm.Desc, at place) {
+	for k := range list {
+		m.meta[list[k].Frame].place = at // in one piece: so it is one store
+	}
+}
+
+// forward sends packets to the service of their chain whose turn it is, or out of the chain.
+func (m *Manager) forward(list []shm.Desc, at place) {
+	c := m.byID[at.chain]
 	switch {
-	case pos < len(c.steps):
-		for k := range list {
-			m.meta[list[k].Frame].pos = uint8(pos)
-		}
-		m.toService(list, c.steps[pos])
+	case int(at.pos) < len(c.steps):
+		m.toService(list, c.steps[at.pos])
 	case c.Out == 0:
 		m.discard(list, &m.drops.ChainEnd)
 	default:
@@ -120,104 +115,106 @@ func one(d *shm.Desc) []shm.Desc { return unsafe.Slice(d, 1) }
 
 // dispatch does what an NF decided.
 func (m *Manager) dispatch(n *Instance, batch []shm.Desc) {
-	batch = m.accept(n, batch)
-	n.stats.Transmitted += uint64(len(batch))
-	for len(batch) > 0 {
-		run := batch[:m.alike(batch)]
-		batch = batch[len(run):]
-		switch first := &run[0]; first.Action {
-		case shm.Next:
-			n.stats.Next += uint64(len(run))
-			m.next(n, run)
-		case shm.ToNF:
-			n.stats.ToNF += uint64(len(run))
-			m.toService(run, first.To)
-		case shm.Out:
-			n.stats.Out += uint64(len(run))
-			m.toPort(run, first.To)
-		case shm.Clone:
-			n.stats.Cloned += uint64(len(run))
-			for k := range run {
-				if c, ok := m.copyOf(&run[k]); ok {
-					m.toService(one(&c), first.To)
-				}
-			}
-			m.next(n, run)
-		case shm.Controller:
-			n.stats.Controller += uint64(len(run))
-			for k := range run {
-				m.toController(&run[k])
-			}
-		default:
-			m.discard(run, &n.stats.Dropped)
+	owner := n.owner()
+	// The run that grows begins at from. Its packets are at one place and have one verdict.
+	var at place
+	var first shm.Desc
+	from := 0
+	for k := range batch {
+		d := &batch[k]
+		if !m.accept(n, d, owner) {
+			m.decide(n, batch[from:k], at)
+			from = k + 1
+			continue
 		}
+		mt := &m.meta[d.Frame]
+		here := mt.place
+		here.owner = ownerManager // from now on the NF has no other descriptor of the frame
+		mt.owner = ownerManager
+		d.Port = here.port
+		if k > from && here == at && d.Action == first.Action && d.To == first.To {
+			continue
+		}
+		m.decide(n, batch[from:k], at)
+		from, at, first = k, here, *d
 	}
+	m.decide(n, batch[from:], at)
 	if n.fresh < n.Fresh {
 		m.refill(n)
 	}
 }
 
-// accept takes descriptors back from an NF and returns those that are good. Nothing in one is
-// believed: it must lie in its frame, and the frame must be the NF's own.
-func (m *Manager) accept(n *Instance, batch []shm.Desc) []shm.Desc {
-	owner := n.owner()
-	good := 0
-	for k := range batch {
-		d := &batch[k]
-		if n.guard != nil && !n.guard.in(m, n, d) || !m.mem.Valid(d) || m.meta[d.Frame].owner != owner {
-			n.stats.Invalid++
-			continue
-		}
-		mt := &m.meta[d.Frame]
-		mt.owner = ownerManager // from here on it has no other descriptor of the frame
-		d.Port = mt.port
-		if mt.fresh {
-			mt.fresh = false
-			mt.chain, mt.pos = m.place(n)
-			n.fresh--
-		}
+// accept reports whether a descriptor from an NF is good. Nothing in it is believed: it must lie
+// in its frame, and the frame must be the NF's own.
+func (m *Manager) accept(n *Instance, d *shm.Desc, owner uint16) bool {
+	if n.guard != nil && !n.guard.in(m, n, d) || !m.mem.Valid(d) || m.meta[d.Frame].owner != owner {
+		n.stats.Invalid++
+		return false
+	}
+	if mt := &m.meta[d.Frame]; mt.stamp != 0 || mt.fresh {
 		if mt.stamp != 0 {
 			n.latency.Add(m.sinceStamp(mt.stamp))
 			mt.stamp = 0
 		}
-		if good != k {
-			batch[good] = *d
-		}
-		good++
-	}
-	return batch[:good]
-}
-
-// alike returns how many of a list's packets, from the first on, are at one place and have one
-// verdict.
-func (m *Manager) alike(list []shm.Desc) int {
-	first := &list[0]
-	at := m.meta[first.Frame].place
-	for k := 1; k < len(list); k++ {
-		d := &list[k]
-		if d.Action != first.Action || d.To != first.To || m.meta[d.Frame].place != at {
-			return k
+		if mt.fresh {
+			mt.fresh = false
+			mt.chain, mt.pos = m.origin(n)
+			n.fresh--
 		}
 	}
-	return len(list)
+	return true
 }
 
-// next sends packets that are at one place on to the next place in their chain. Those that are on
-// no chain enter the flow director again.
-func (m *Manager) next(n *Instance, list []shm.Desc) {
-	at := m.meta[list[0].Frame].place
-	if at.chain != 0 || m.flows.count == 0 {
-		m.step(list, m.byID[at.chain], int(at.pos)+1)
+// decide does with packets that are at one place what an NF decided about the first of them.
+func (m *Manager) decide(n *Instance, list []shm.Desc, at place) {
+	if len(list) == 0 {
 		return
 	}
-	if at.pos >= maxHops {
+	count := uint64(len(list))
+	n.stats.Transmitted += count
+	switch to := list[0].To; list[0].Action {
+	case shm.Next:
+		n.stats.Next += count
+		m.next(n, list, at)
+	case shm.ToNF:
+		n.stats.ToNF += count
+		m.toService(list, to)
+	case shm.Out:
+		n.stats.Out += count
+		m.toPort(list, to)
+	case shm.Clone:
+		n.stats.Cloned += count
+		for k := range list {
+			if c, ok := m.copyOf(&list[k]); ok {
+				m.toService(one(&c), to)
+			}
+		}
+		m.next(n, list, at)
+	case shm.Controller:
+		n.stats.Controller += count
+		for k := range list {
+			m.toController(&list[k])
+		}
+	default:
+		m.discard(list, &n.stats.Dropped)
+	}
+}
+
+// next sends packets that are at one place on to the next in their chain. Those that are on no chain
+// enter the flow director again.
+func (m *Manager) next(n *Instance, list []shm.Desc, at place) {
+	if at.chain == 0 && m.flows.count > 0 && at.pos >= maxHops {
 		m.discard(list, &m.drops.Loop)
 		return
 	}
+	at.pos++
+	m.place(list, at)
+	if at.chain != 0 || m.flows.count == 0 {
+		m.forward(list, at)
+		return
+	}
 	for k := range list {
-		d := &list[k]
-		m.meta[d.Frame].pos++
-		d.Port = ServicePort + n.Service
+		list[k].Port = ServicePort + n.Service
 	}
 	m.again = append(m.again, list...)
 }
@@ -237,13 +234,13 @@ func (m *Manager) refill(n *Instance) {
 	}
 }
 
-// place returns where in a chain the packets are that an instance makes: at its service in the
+// origin returns where in a chain the packets are that an instance makes: at its service in the
 // default chain, else in the first that has it.
-func (m *Manager) place(n *Instance) (chain uint16, pos uint8) {
+func (m *Manager) origin(n *Instance) (chain uint16, pos uint8) {
 	if n.chainsAt == m.edits {
 		return n.chain, n.pos
 	}
-	n.chainsAt, n.chain, n.pos = m.edits, 0, 255
+	n.chainsAt, n.chain, n.pos = m.edits, 0, 0
 	names := slices.Sorted(maps.Keys(m.chains))
 	if m.standard != nil {
 		names = append([]string{DefaultChain}, names...)
@@ -389,7 +386,7 @@ func (m *Manager) toPort(list []shm.Desc, number uint16) {
 func (m *Manager) transmit(p *entry) {
 	var bytes uint64
 	for k := range p.out {
-		m.meta[p.out[k].Frame].owner = ownerPort
+		m.meta[p.out[k].Frame] = meta{place: place{owner: ownerPort}}
 		bytes += uint64(p.out[k].Length)
 	}
 	sent := p.port.Send(p.out, m.pool)

@@ -43,8 +43,7 @@ func (m *Manager) act(d *shm.Desc, v *Verdict) {
 	switch {
 	case v.Chain != "":
 		if c := m.chains[v.Chain]; c != nil {
-			m.meta[d.Frame].chain = c.id
-			m.step(one(d), c, 0)
+			m.toChain(d, c)
 			return
 		}
 		m.discard(one(d), &m.drops.NoService)
@@ -152,12 +151,18 @@ func (m *Manager) enterAgain() {
 					m.special(d, f)
 					continue
 				}
-				m.meta[d.Frame].chain = r.chain
-				m.step(one(d), m.byID[r.chain], 0)
+				m.toChain(d, m.byID[r.chain])
 			}
 		}
 	}
 	m.again = m.again[:0]
+}
+
+// toChain puts a packet at the start of a chain.
+func (m *Manager) toChain(d *shm.Desc, c *chain) {
+	at := place{owner: ownerManager, chain: c.id, port: m.meta[d.Frame].port}
+	m.place(one(d), at)
+	m.forward(one(d), at)
 }
 
 // special does what a flow says that is more than a chain.

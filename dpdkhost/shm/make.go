@@ -1,11 +1,10 @@
 package shm
 
 import (
+	"errors"
 	"fmt"
 	"os"
-	"sync/atomic"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,41 +19,37 @@ func NewMemory(frames, large int) (*Memory, error) {
 		return nil, fmt.Errorf("packet memory of %d and %d frames: at most %d", frames, large, maxFrames)
 	}
 	size := frames*FrameSize + large*LargeSize
-	f, data, err := anonymous("weft-frames", size, unix.MFD_HUGETLB)
+	f, mapped, err := anonymous("weft-frames", size, unix.MFD_HUGETLB)
 	if err != nil {
-		f, data, err = anonymous("weft-frames", size, 0)
+		f, mapped, err = anonymous("weft-frames", size, 0)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("packet memory of %d frames: %w", frames, err)
 	}
-	return &Memory{file: f, data: data, small: uint32(frames), large: uint32(large)}, nil
+	return &Memory{file: f, mapping: mapped, small: uint32(frames), large: uint32(large)}, nil
 }
 
-const hugePage = 2 << 20
-
 // anonymous makes a sealed file in memory and maps it.
-func anonymous(name string, size int, flags int) (*os.File, []byte, error) {
+func anonymous(name string, size int, flags int) (*os.File, mapping, error) {
 	if flags&unix.MFD_HUGETLB != 0 {
 		size = (size + hugePage - 1) &^ (hugePage - 1)
 	}
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|flags)
 	if err != nil {
-		return nil, nil, err
+		return nil, mapping{}, err
 	}
 	f := os.NewFile(uintptr(fd), name)
-	if err := unix.Ftruncate(fd, int64(size)); err != nil {
-		f.Close()
-		return nil, nil, err
+	var mapped mapping
+	if err = unix.Ftruncate(fd, int64(size)); err == nil {
+		mapped, err = mapPages(f, size, syscall.PROT_READ|syscall.PROT_WRITE)
 	}
-	data, err := syscall.Mmap(fd, 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED|syscall.MAP_POPULATE) // unmapped by syscall.Munmap, which must know of it
 	if err == nil {
 		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL)
 	}
 	if err != nil {
-		f.Close()
-		return nil, nil, err
+		return nil, mapping{}, errors.Join(err, f.Close())
 	}
-	return f, data, nil
+	return f, mapped, nil
 }
 
 // maxSlots bounds a ring.
@@ -65,16 +60,16 @@ func NewPair(slots int) (*Pair, error) {
 	if slots < 2 || slots > maxSlots || slots&(slots-1) != 0 {
 		return nil, fmt.Errorf("a ring of %d slots: write a power of two from 2 to %d", slots, maxSlots)
 	}
-	f, data, err := anonymous("weft-rings", 2*ringBytes(slots), 0)
+	f, mapped, err := anonymous("weft-rings", 2*ringBytes(slots), 0)
 	if err != nil {
 		return nil, fmt.Errorf("rings: %w", err)
 	}
-	return pairOf(f, data), nil
+	return pairOf(f, mapped), nil
 }
 
 // NewBell makes a bell.
 func NewBell() (*Bell, error) {
-	f, data, err := anonymous("weft-bell", unix.Getpagesize(), 0)
+	f, mapped, err := anonymous("weft-bell", unix.Getpagesize(), 0)
 	if err != nil {
 		return nil, fmt.Errorf("doorbell: %w", err)
 	}
@@ -84,7 +79,7 @@ func NewBell() (*Bell, error) {
 	if err != nil {
 		return nil, fmt.Errorf("doorbell: %w", err)
 	}
-	return &Bell{f, os.NewFile(uintptr(fd), "weft-bell"), data, (*atomic.Uint32)(unsafe.Pointer(&data[0]))}, nil
+	return bellOf(f, os.NewFile(uintptr(fd), "weft-bell"), mapped), nil
 }
 
 // Sleep says that the thread is about to wait for the bell's event file. If it finds work

@@ -9,6 +9,7 @@
 package shm
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"syscall"
@@ -28,8 +29,8 @@ const Headroom = 256
 
 // A Memory is a set of frames that processes share.
 type Memory struct {
-	file  *os.File
-	data  []byte
+	file *os.File
+	mapping
 	small uint32 // frames of FrameSize; the large ones have the numbers after them
 	large uint32
 }
@@ -43,29 +44,63 @@ func OpenMemory(f *os.File, frames, large int, readOnly bool) (*Memory, error) {
 	if readOnly {
 		prot = syscall.PROT_READ
 	}
-	data, err := mapFile(f, prot)
+	mapped, err := mapFile(f, prot)
 	if err != nil {
 		return nil, fmt.Errorf("packet memory: %w", err)
 	}
-	if frames < 0 || large < 0 || frames > maxFrames || large > maxFrames || frames*FrameSize+large*LargeSize > len(data) {
-		syscall.Munmap(data)
-		return nil, fmt.Errorf("packet memory: %d bytes are too few for %d and %d frames", len(data), frames, large)
+	if frames < 0 || large < 0 || frames > maxFrames || large > maxFrames || frames*FrameSize+large*LargeSize > len(mapped.data) {
+		mapped.unmap()
+		return nil, fmt.Errorf("packet memory: %d bytes are too few for %d and %d frames", len(mapped.data), frames, large)
 	}
-	return &Memory{file: f, data: data, small: uint32(frames), large: uint32(large)}, nil
+	return &Memory{file: f, mapping: mapped, small: uint32(frames), large: uint32(large)}, nil
 }
 
-func mapFile(f *os.File, prot int) ([]byte, error) {
+func mapFile(f *os.File, prot int) (mapping, error) {
 	info, err := f.Stat()
 	if err != nil {
-		return nil, err
+		return mapping{}, err
 	}
 	// fcntl(2) on seals and memfd_create(2) are younger than package syscall.
 	const getSeals, sealShrink = 1034, 2
 	seals, _, errno := syscall.Syscall(syscall.SYS_FCNTL, f.Fd(), getSeals, 0)
 	if errno != 0 || seals&sealShrink == 0 {
-		return nil, fmt.Errorf("%s is not sealed: whoever made it could cut it off", f.Name())
+		return mapping{}, fmt.Errorf("%s is not sealed: whoever made it could cut it off", f.Name())
 	}
-	return syscall.Mmap(int(f.Fd()), 0, int(info.Size()), prot, syscall.MAP_SHARED|syscall.MAP_POPULATE)
+	return mapPages(f, int(info.Size()), prot)
+}
+
+// A mapping is a file in the memory of the process.
+type mapping struct {
+	data     []byte
+	reserved []byte // data, and what is left around it
+}
+
+func (m *mapping) unmap() error { return syscall.Munmap(m.reserved) }
+
+const hugePage = 2 << 20
+
+// mapPages maps a file and has its pages there; those of a large file on huge pages if the kernel
+// can (transparent ones need no rights): to find a page's address costs as much as a packet.
+func mapPages(f *os.File, size, prot int) (m mapping, err error) {
+	if size < hugePage {
+		m.data, err = syscall.Mmap(int(f.Fd()), 0, size, prot, syscall.MAP_SHARED|syscall.MAP_POPULATE)
+		m.reserved = m.data
+		return m, err
+	}
+	// Huge pages are where addresses are multiples of their size.
+	m.reserved, err = syscall.Mmap(-1, 0, size+hugePage, syscall.PROT_NONE, syscall.MAP_PRIVATE|syscall.MAP_ANON|syscall.MAP_NORESERVE)
+	if err != nil {
+		return m, err
+	}
+	skip := int(-uintptr(unsafe.Pointer(unsafe.SliceData(m.reserved))) % hugePage)
+	m.data = m.reserved[skip : skip+size : skip+size]
+	at := uintptr(unsafe.Pointer(unsafe.SliceData(m.data)))
+	if _, _, errno := syscall.Syscall6(syscall.SYS_MMAP, at, uintptr(size), uintptr(prot), syscall.MAP_SHARED|syscall.MAP_FIXED|syscall.MAP_POPULATE, f.Fd(), 0); errno != 0 {
+		return m, errors.Join(errno, m.unmap())
+	}
+	const collapse = 25 // madvise(2), Linux 6.1: package syscall is older. Refused: it is slower.
+	syscall.Madvise(m.data, collapse)
+	return m, nil
 }
 
 // File returns the memory's file, to hand to another process.
@@ -104,6 +139,10 @@ func (m *Memory) Frame(i uint32) []byte {
 // Packet returns the packet that a descriptor stands for; its capacity ends with its frame. It
 // is nil if the packet lies outside its frame or the frame outside the memory.
 func (m *Memory) Packet(d *Desc) []byte {
+	if end := int(d.Offset) + int(d.Length); d.Frame < m.small && end <= FrameSize && d.Length <= FrameSize {
+		f := m.data[int(d.Frame)*FrameSize:]
+		return f[d.Offset:end:FrameSize]
+	}
 	at, size := m.place(d.Frame)
 	if uint64(d.Offset)+uint64(d.Length) > uint64(size) || size == 0 {
 		return nil
@@ -114,13 +153,16 @@ func (m *Memory) Packet(d *Desc) []byte {
 
 // Valid reports whether a descriptor lies inside its frame, and that inside the memory.
 func (m *Memory) Valid(d *Desc) bool {
+	if d.Frame < m.small {
+		return uint64(d.Offset)+uint64(d.Length) <= FrameSize
+	}
 	_, size := m.place(d.Frame)
 	return size != 0 && uint64(d.Offset)+uint64(d.Length) <= uint64(size)
 }
 
 // Close unmaps the memory and closes its file.
 func (m *Memory) Close() error {
-	err := syscall.Munmap(m.data)
+	err := m.unmap()
 	m.data = nil
 	if cerr := m.file.Close(); err == nil {
 		err = cerr

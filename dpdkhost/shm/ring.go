@@ -152,24 +152,25 @@ func futexWait(word *atomic.Uint32, is uint32, timeout int64) {
 // A Pair is the two rings of an NF, in one file.
 type Pair struct {
 	file *os.File
-	data []byte
+	mapping
 	// Receive carries packets to the NF, Transmit from it.
 	Receive, Transmit *Ring
 }
 
 // OpenPair maps the rings that the manager made.
 func OpenPair(f *os.File) (*Pair, error) {
-	data, err := mapFile(f, syscall.PROT_READ|syscall.PROT_WRITE)
+	mapped, err := mapFile(f, syscall.PROT_READ|syscall.PROT_WRITE)
 	if err != nil {
 		return nil, fmt.Errorf("rings: %w", err)
 	}
-	return pairOf(f, data), nil
+	return pairOf(f, mapped), nil
 }
 
-func pairOf(f *os.File, data []byte) *Pair {
+func pairOf(f *os.File, mapped mapping) *Pair {
+	data := mapped.data
 	half := len(data) / 2
 	slots := (half - int(unsafe.Sizeof(ringHead{}))) / descSize
-	return &Pair{f, data, ringAt(data[:half], slots), ringAt(data[half:], slots)}
+	return &Pair{f, mapped, ringAt(data[:half], slots), ringAt(data[half:], slots)}
 }
 
 // File returns the rings' file, to hand to the NF.
@@ -177,7 +178,7 @@ func (p *Pair) File() *os.File { return p.file }
 
 // Close unmaps the rings and closes their file.
 func (p *Pair) Close() error {
-	err := syscall.Munmap(p.data)
+	err := p.unmap()
 	if cerr := p.file.Close(); err == nil {
 		err = cerr
 	}
@@ -188,17 +189,21 @@ func (p *Pair) Close() error {
 // one rings it. Its word says whether the thread sleeps; an eventfd(2) wakes it.
 type Bell struct {
 	file, event *os.File
-	data        []byte
-	word        *atomic.Uint32
+	mapping
+	word *atomic.Uint32
 }
 
 // OpenBell maps a bell of another process.
 func OpenBell(word, event *os.File) (*Bell, error) {
-	data, err := mapFile(word, syscall.PROT_READ|syscall.PROT_WRITE)
+	mapped, err := mapFile(word, syscall.PROT_READ|syscall.PROT_WRITE)
 	if err != nil {
 		return nil, fmt.Errorf("doorbell: %w", err)
 	}
-	return &Bell{word, event, data, (*atomic.Uint32)(unsafe.Pointer(&data[0]))}, nil
+	return bellOf(word, event, mapped), nil
+}
+
+func bellOf(word, event *os.File, mapped mapping) *Bell {
+	return &Bell{word, event, mapped, (*atomic.Uint32)(unsafe.Pointer(&mapped.data[0]))}
 }
 
 // Files returns the files of the bell, to hand to another process and to OpenBell.
@@ -214,5 +219,5 @@ func (b *Bell) Ring() {
 
 // Close unmaps the bell and closes its files.
 func (b *Bell) Close() error {
-	return errors.Join(syscall.Munmap(b.data), b.file.Close(), b.event.Close())
+	return errors.Join(b.unmap(), b.file.Close(), b.event.Close())
 }
