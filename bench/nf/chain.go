@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os/exec"
 	"time"
 
@@ -184,11 +185,18 @@ func cpuTime(clock int32) time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// fillDirector adds flows by source address.
+// fillDirector adds flows by 5-tuple.
 func fillDirector(m *manager.Manager, n int) error {
 	list := make([]manager.Flow, 0, n)
+	exact := net.CIDRMask(32, 32)
 	for k := range n {
-		match := manager.Match{Key: manager.Key{1: 0x0800, 3: uint64(k)}, Mask: manager.Key{1: 0xffff, 3: 0xffffffff}}
+		var match manager.Match
+		match.Is(manager.EthType, 0x0800)
+		match.Is(manager.IPProto, 17)
+		match.SetAddress(manager.IPSrc, binary.BigEndian.AppendUint32(nil, uint32(k)), exact)
+		match.SetAddress(manager.IPDst, net.IPv4zero.To4(), exact)
+		match.Is(manager.SrcPort, 0)
+		match.Is(manager.DstPort, 0)
 		list = append(list, manager.Flow{Match: match, Priority: 1, Verdict: manager.Verdict{Chain: manager.DefaultChain}})
 	}
 	return m.AddFlows(list...)

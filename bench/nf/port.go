@@ -240,7 +240,7 @@ func (c contender) weft(ctx context.Context, bed *bed) (stop func() error, err e
 		if c.nf != "" {
 			chain.Services = []uint16{1}
 		}
-		from := manager.Match{Key: manager.Key{uint64(i + 1)}, Mask: manager.Key{0xffff}} // input port
+		from := manager.Match{Key: manager.Key{7: uint64(i + 1)}, Mask: manager.Key{7: 0xffff}} // input port
 		err = errors.Join(err, m.SetChain(chain), m.AddFlow(manager.Flow{Match: from, Verdict: manager.Verdict{Chain: chain.Name}}))
 	}
 	if err != nil {

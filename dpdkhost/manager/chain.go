@@ -95,10 +95,12 @@ func (m *Manager) SetChain(c Chain) error {
 		if c.Name == DefaultChain {
 			m.standard = n
 		}
-		for f := range m.flows.records {
-			if r := &m.flows.records[f]; old != nil && r.chain == old.id {
-				r.chain = n.id
-			}
+		if old != nil {
+			m.flows.change(func(f *Flow) {
+				if f.chain == old.id {
+					f.chain = n.id
+				}
+			})
 		}
 	})
 	return cmp.Or(err, failed)
@@ -160,11 +162,10 @@ func (m *Manager) addFlow(f Flow) error {
 		}
 	}
 	f.Added, f.Used = m.now, m.now
-	n := m.flows.add(f)
-	if n == noFlow {
+	f.chain = m.chainOf(&f.Verdict)
+	if m.flows.add(f) == noFlow {
 		return fmt.Errorf("the flow director is full (%d flows)", m.flows.limit)
 	}
-	m.flows.records[n].chain = m.chainOf(&f.Verdict)
 	return nil
 }
 
@@ -202,10 +203,10 @@ func (m *Manager) removeAll(dead []int32, expired bool) []Flow {
 // are. Their counters and timeouts stay.
 func (m *Manager) ChangeFlows(which func(*Flow) bool, v Verdict) (count int, err error) {
 	err = m.Do(func() {
-		m.flows.each(func(n int32, f *Flow) {
+		chain := m.chainOf(&v)
+		m.flows.change(func(f *Flow) {
 			if which(f) {
-				f.Verdict = v
-				m.flows.records[n].chain = m.chainOf(&v)
+				f.Verdict, f.chain = v, chain
 				count++
 			}
 		})

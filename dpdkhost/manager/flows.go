@@ -28,7 +28,9 @@ type Flow struct {
 	Verdict    Verdict
 	Notify     bool          // Hooks.Removed is told of its end
 	Added      time.Duration // on the manager's clock
-	FlowUse
+	FlowUse                  // in the table: as it was when somebody last asked
+
+	chain uint16 // the verdict is this chain and nothing else; 0 if it is not so
 }
 
 // FlowUse counts a flow's packets.
@@ -44,51 +46,53 @@ const noFlow = -1
 // each mask (tuple space search), tables with the highest priorities first. Its methods are
 // for one goroutine.
 //
-// Of a million flows hardly any is in a cache. So what a look-up touches is small and on huge
-// pages, and a burst of look-ups waits for its cache misses together.
+// Of a million flows hardly any is in a cache. So all that a packet touches of one is a cache line,
+// on a huge page, and the packets of a burst wait for their lines together.
 type flowTable struct {
-	tables  []*maskTable
-	flows   []Flow       // by index
-	records []flowRecord // by index
-	free    []int32
-	count   int
-	limit   int
-	timed   int // flows with a timeout
-	sweep   int // the index at which expired goes on
-}
-
-// A flowRecord is what packets touch of a flow: two cache lines, side by side.
-type flowRecord struct {
-	key Key
-	FlowUse
-	priority uint16
-	chain    uint16 // the flow's verdict is this chain; 0 if it is another
-	_        [36]byte
-}
-
-// count counts a packet.
-func (r *flowRecord) count(length uint32, now time.Duration) {
-	r.Packets++
-	r.Bytes += uint64(length)
-	r.Used = now
+	tables []*maskTable
+	flows  []Flow // by index
+	free   []int32
+	count  int
+	limit  int
+	timed  int // flows with a timeout
+	sweep  int // the index at which expired goes on
 }
 
 type maskTable struct {
 	mask  Key
-	parts []maskPart // of mask, the words that are not zero
+	parts []maskPart // the words of mask that are not zero
 	top   uint16     // no flow has a higher priority
-	slots []flowSlot
+	slots []flowSlot // open addressing
 	shift uint8
 	count int
-	// more has the flows of equal match and lower priority than that of the slot.
+	// more has the flows of equal match and lower priority than that of the slot, the highest first.
 	more map[int32][]int32
 }
 
 // A maskPart is a word of a mask.
-type maskPart struct {
-	word uint64
-	mask uint64
+type maskPart struct{ word, mask uint64 }
+
+// inline is how many words of a key are in its slot. Masks with more are rare: a look-up compares
+// a hash there, and then the flow's key.
+const inline = 4
+
+// A flowSlot is what packets touch of a flow: one cache line.
+type flowSlot struct {
+	key [inline]uint64 // the parts of the masked key; of a wide mask their hash
+	FlowUse
+	flow     int32 // its index + 1; 0 in an empty slot
+	priority uint16
+	chain    uint16 // as in Flow
 }
+
+// count counts a packet.
+func (s *flowSlot) count(length uint32, now time.Duration) {
+	s.Packets++
+	s.Bytes += uint64(length)
+	s.Used = now
+}
+
+func newFlowTable(limit int) *flowTable { return &flowTable{limit: limit} }
 
 func newMaskTable(mask Key) *maskTable {
 	m := &maskTable{mask: mask, more: map[int32][]int32{}}
@@ -97,90 +101,78 @@ func newMaskTable(mask Key) *maskTable {
 			m.parts = append(m.parts, maskPart{uint64(i), w})
 		}
 	}
+	m.resize(16)
 	return m
 }
 
-// hash mixes the fields of a key that the mask keeps into a number of which every bit depends on
-// all of them, by the multiply-and-fold of wyhash.
-func (m *maskTable) hash(k *Key) uint64 {
-	h := uint64(hashSeed)
+// brief writes what a slot has of a key, and returns the slot's hash: a number of which every bit
+// depends on all of the key that the mask keeps, by the multiply-and-fold of wyhash.
+func (m *maskTable) brief(k *Key, brief *[inline]uint64) uint64 {
+	hash := uint64(hashSeed)
+	wide := len(m.parts) > inline
+	*brief = [inline]uint64{}
 	for i := range m.parts {
 		p := &m.parts[i]
-		h = fold(h^k[p.word%8]&p.mask, hashFactor)
+		word := k[p.word%8] & p.mask
+		if !wide {
+			brief[i%inline] = word
+		}
+		hash = fold(hash^word, hashFactor)
 	}
-	return h
+	if wide {
+		brief[0] = hash
+	}
+	return hash
 }
 
-// equal reports whether a key, masked, is that of a flow.
-func (m *maskTable) equal(k, flow *Key) bool {
-	var differ uint64
+// hashOf returns the hash of a slot.
+func (m *maskTable) hashOf(s *flowSlot) uint64 {
+	if len(m.parts) > inline {
+		return s.key[0]
+	}
+	hash := uint64(hashSeed)
 	for i := range m.parts {
-		p := &m.parts[i]
-		differ |= k[p.word%8]&p.mask ^ flow[p.word%8]
+		hash = fold(hash^s.key[i%inline], hashFactor)
 	}
-	return differ == 0
+	return hash
 }
-
-// A flowSlot is a place of open addressing. The tag, a part of the hash, spares most looks
-// at flows that do not match; 0 for an empty slot.
-type flowSlot struct {
-	tag  uint32
-	flow int32
-}
-
-func newFlowTable(limit int) *flowTable { return &flowTable{limit: limit} }
 
 // burst bounds how many keys are looked up at once.
 const burst = 64
 
-// lookup finds the indices of the flows of keys, noFlow for a miss.
-func (t *flowTable) lookup(keys []Key, found []int32) {
+// lookup finds the flows of keys, nil for a miss. They are valid until the table changes.
+func (t *flowTable) lookup(keys []Key, found []*flowSlot) {
 	keys = keys[:min(len(keys), burst)]
 	found = found[:len(keys)]
-	for i := range found {
-		found[i] = noFlow
-	}
-	var hashes [burst]uint64
-	var maybe [burst]int32
-	var hint uint64
+	clear(found)
+	var briefs [burst][inline]uint64
+	var slots [burst]uint64
+	var hint int32
 	for _, m := range t.tables {
-		if t.surpass(found, m.top) {
+		if surpass(found, m.top) {
 			break
 		}
-		// Two passes that touch memory, so that the third does not wait.
 		for i := range keys {
-			h := m.hash(&keys[i])
-			hashes[i] = h
-			hint += uint64(m.slots[h>>m.shift].tag)
+			slots[i] = m.brief(&keys[i], &briefs[i]) >> m.shift
 		}
-		for i, h := range hashes[:len(keys)] {
-			f := m.probe(h)
-			if maybe[i] = f; f != noFlow {
-				r := &t.records[f]
-				hint += r.key[0] + r.Packets
-			}
+		// A pass that only touches memory, so that the next does not wait.
+		for i := range keys {
+			hint += m.slots[slots[i]].flow
 		}
-		for i, f := range maybe[:len(keys)] {
-			if f == noFlow {
-				continue
-			}
-			if !m.equal(&keys[i], &t.records[f].key) {
-				if f = t.find(m, &keys[i], hashes[i]); f == noFlow {
-					continue
-				}
-			}
-			if best := found[i]; best == noFlow || t.records[f].priority > t.records[best].priority {
-				found[i] = f
+		for i := range keys {
+			s := t.find(m, &briefs[i], slots[i], &keys[i])
+			if s != nil && (found[i] == nil || s.priority > found[i].priority) {
+				found[i] = s
 			}
 		}
 	}
 	keep(hint)
 }
 
-// surpass reports whether all flows found have at least a priority.
-func (t *flowTable) surpass(found []int32, priority uint16) bool {
-	for _, f := range found {
-		if f == noFlow || t.records[f].priority < priority {
+// surpass reports whether all of a burst have found flows of at least a priority.
+func surpass(found []*flowSlot, priority uint16) bool {
+	for _, s := range found {
+		if s == nil || s.priority < priority {
 			return false
 		}
 	}
@@ -188,52 +180,48 @@ func (t *flowTable) surpass(found []int32, priority uint16) bool {
 }
 
 //go:noinline
-func keep(uint64) {}
+func keep(int32) {}
 
-func tagOf(hash uint64) uint32 { return uint32(hash) | 1 }
-
-// probe returns the first flow that has the tag of a hash.
-func (m *maskTable) probe(hash uint64) int32 {
-	wrap, tag := uint64(len(m.slots)-1), tagOf(hash)
-	for at := hash >> m.shift; ; at++ {
-		s := m.slots[at&wrap]
-		if s.tag == tag {
-			return s.flow
+// find returns the slot of a key, by its brief form and where to begin; nil if there is none.
+func (t *flowTable) find(m *maskTable, brief *[inline]uint64, at uint64, k *Key) *flowSlot {
+	for {
+		s := &m.slots[at&uint64(len(m.slots)-1)]
+		if s.flow == 0 {
+			return nil
 		}
-		if s.tag == 0 {
-			return noFlow
+		differ := s.key[0] ^ brief[0] | s.key[1] ^ brief[1] | s.key[2] ^ brief[2] | s.key[3] ^ brief[3]
+		if differ == 0 && (len(m.parts) <= inline || t.flows[s.flow-1].Key == k.and(&m.mask)) {
+			return s
 		}
+		at++
 	}
 }
 
-func (t *flowTable) find(m *maskTable, k *Key, hash uint64) int32 {
-	wrap, tag := uint64(len(m.slots)-1), tagOf(hash)
-	for at := hash >> m.shift; ; at++ {
-		s := m.slots[at&wrap]
-		if s.tag == 0 {
-			return noFlow
-		}
-		if s.tag == tag && m.equal(k, &t.records[s.flow].key) {
-			return s.flow
-		}
+// slot returns the slot of a flow's match in the table of its mask; nil if there is none.
+func (t *flowTable) slot(match *Match) (*maskTable, *flowSlot) {
+	i := slices.IndexFunc(t.tables, func(m *maskTable) bool { return m.mask == match.Mask })
+	if i < 0 {
+		return nil, nil
 	}
+	m := t.tables[i]
+	var brief [inline]uint64
+	hash := m.brief(&match.Key, &brief)
+	return m, t.find(m, &brief, hash>>m.shift, &match.Key)
 }
 
 // add puts a flow in, in the place of one of equal match and priority, and returns its
 // index; noFlow if there is no room.
 func (t *flowTable) add(f Flow) int32 {
 	f.Key = f.Key.and(&f.Mask)
-	i := slices.IndexFunc(t.tables, func(m *maskTable) bool { return m.mask == f.Mask })
-	var m *maskTable
-	first := int32(noFlow)
-	if i >= 0 {
-		m = t.tables[i]
-		first = t.find(m, &f.Key, m.hash(&f.Key))
-	}
-	if first != noFlow {
+	m, s := t.slot(&f.Match)
+	if s != nil {
+		first := s.flow - 1
 		for _, o := range append([]int32{first}, m.more[first]...) {
 			if t.flows[o].Priority == f.Priority {
 				t.set(o, f)
+				if o == first {
+					t.show(s, o)
+				}
 				return o
 			}
 		}
@@ -243,20 +231,19 @@ func (t *flowTable) add(f Flow) int32 {
 	}
 	if m == nil {
 		m = newMaskTable(f.Mask)
-		m.resize(t, 16)
 		t.tables = append(t.tables, m)
 	}
 	n := t.allocate()
 	t.set(n, f)
 	t.count++
-	if first != noFlow {
-		t.rank(m, first, append([]int32{first, n}, m.more[first]...))
+	if s != nil {
+		t.hide(s)
+		t.rank(m, s, append([]int32{s.flow - 1, n}, m.more[s.flow-1]...))
 	} else {
 		if 4*(m.count+1) > 3*len(m.slots) {
-			m.resize(t, 2*len(m.slots))
+			m.resize(2 * len(m.slots))
 		}
-		m.insert(n, m.hash(&f.Key))
-		m.count++
+		t.insert(m, n)
 	}
 	m.top = max(m.top, f.Priority)
 	slices.SortStableFunc(t.tables, func(a, b *maskTable) int { return int(b.top) - int(a.top) })
@@ -270,8 +257,17 @@ func (t *flowTable) set(n int32, f Flow) {
 	if f.timed() {
 		t.timed++
 	}
-	t.flows[n], t.records[n] = f, flowRecord{key: f.Key, FlowUse: f.FlowUse, priority: f.Priority}
+	t.flows[n] = f
 }
+
+// show puts into a slot what packets need of a flow.
+func (t *flowTable) show(s *flowSlot, n int32) {
+	f := &t.flows[n]
+	s.FlowUse, s.flow, s.priority, s.chain = f.FlowUse, n+1, f.Priority, f.chain
+}
+
+// hide keeps what the flow of a slot counted.
+func (t *flowTable) hide(s *flowSlot) { t.flows[s.flow-1].FlowUse = s.FlowUse }
 
 // allocate returns a free index.
 func (t *flowTable) allocate() int32 {
@@ -280,52 +276,44 @@ func (t *flowTable) allocate() int32 {
 		t.free = t.free[:n-1]
 		return i
 	}
-	n := len(t.records)
-	if n == cap(t.records) {
-		larger := hugeSlice[flowRecord](max(64, 2*n))
-		copy(larger, t.records)
-		freeHuge(t.records)
-		t.records = larger[:n]
-	}
-	t.records = t.records[:n+1]
 	t.flows = append(t.flows, Flow{})
-	return int32(n)
+	return int32(len(t.flows) - 1)
 }
 
-// rank puts the flows of one match in the order of their priorities: the first into the
-// slot that was old's.
-func (t *flowTable) rank(m *maskTable, old int32, list []int32) {
-	slices.SortFunc(list, func(a, b int32) int { return int(t.records[b].priority) - int(t.records[a].priority) })
-	delete(m.more, old)
-	m.slots[m.slotOf(t, old)].flow = list[0]
+// rank puts the flows of one match in the order of their priorities: the first into the slot.
+func (t *flowTable) rank(m *maskTable, s *flowSlot, list []int32) {
+	slices.SortFunc(list, func(a, b int32) int { return int(t.flows[b].Priority) - int(t.flows[a].Priority) })
+	delete(m.more, s.flow-1)
+	t.show(s, list[0])
 	if len(list) > 1 {
 		m.more[list[0]] = list[1:]
 	}
 }
 
-// slotOf returns the slot of a flow that has one.
-func (m *maskTable) slotOf(t *flowTable, flow int32) uint64 {
-	at := m.hash(&t.records[flow].key) >> m.shift
-	for m.slots[at].flow != flow || m.slots[at].tag == 0 {
-		at = (at + 1) & uint64(len(m.slots)-1)
-	}
-	return at
+// insert gives a flow a slot.
+func (t *flowTable) insert(m *maskTable, n int32) {
+	var brief [inline]uint64
+	s := m.vacant(m.brief(&t.flows[n].Key, &brief))
+	s.key = brief
+	t.show(s, n)
+	m.count++
 }
 
-func (m *maskTable) insert(flow int32, hash uint64) {
+// vacant returns the empty slot for a hash.
+func (m *maskTable) vacant(hash uint64) *flowSlot {
 	at := hash >> m.shift
-	for m.slots[at].tag != 0 {
+	for m.slots[at].flow != 0 {
 		at = (at + 1) & uint64(len(m.slots)-1)
 	}
-	m.slots[at] = flowSlot{tagOf(hash), flow}
+	return &m.slots[at]
 }
 
-func (m *maskTable) resize(t *flowTable, n int) {
+func (m *maskTable) resize(n int) {
 	old := m.slots
 	m.slots, m.shift = hugeSlice[flowSlot](n), uint8(64-bits.TrailingZeros(uint(n)))
-	for _, s := range old {
-		if s.tag != 0 {
-			m.insert(s.flow, m.hash(&t.records[s.flow].key))
+	for i := range old {
+		if s := &old[i]; s.flow != 0 {
+			*m.vacant(m.hashOf(s)) = *s
 		}
 	}
 	freeHuge(old)
@@ -334,13 +322,28 @@ func (m *maskTable) resize(t *flowTable, n int) {
 // each calls f for every flow.
 func (t *flowTable) each(f func(int32, *Flow)) {
 	for _, m := range t.tables {
-		for _, s := range m.slots {
-			if s.tag == 0 {
+		for i := range m.slots {
+			s := &m.slots[i]
+			if s.flow == 0 {
 				continue
 			}
-			for _, n := range append([]int32{s.flow}, m.more[s.flow]...) {
-				t.flows[n].FlowUse = t.records[n].FlowUse
+			t.hide(s)
+			first := s.flow - 1
+			f(first, &t.flows[first])
+			for _, n := range m.more[first] {
 				f(n, &t.flows[n])
+			}
+		}
+	}
+}
+
+// change calls f for every flow, and lets packets see what it changed of chains.
+func (t *flowTable) change(f func(*Flow)) {
+	t.each(func(_ int32, flow *Flow) { f(flow) })
+	for _, m := range t.tables {
+		for i := range m.slots {
+			if s := &m.slots[i]; s.flow != 0 {
+				s.chain = t.flows[s.flow-1].chain
 			}
 		}
 	}
@@ -363,18 +366,17 @@ func (t *flowTable) remove(gone func(*Flow) bool) []Flow { return t.removeAll(t.
 func (t *flowTable) removeAll(dead []int32) (removed []Flow) {
 	for _, n := range dead {
 		f := &t.flows[n]
-		f.FlowUse = t.records[n].FlowUse
+		m, s := t.slot(&f.Match)
+		t.hide(s)
 		removed = append(removed, *f)
 		if f.timed() {
 			t.timed--
 		}
-		i := slices.IndexFunc(t.tables, func(m *maskTable) bool { return m.mask == f.Mask })
-		m := t.tables[i]
-		if t.take(m, n); m.count == 0 {
+		if t.take(m, s, n); m.count == 0 {
 			freeHuge(m.slots)
-			t.tables = slices.Delete(t.tables, i, i+1)
+			t.tables = slices.DeleteFunc(t.tables, func(o *maskTable) bool { return o == m })
 		}
-		*f, t.records[n] = Flow{}, flowRecord{}
+		*f = Flow{}
 		t.free = append(t.free, n)
 		t.count--
 	}
@@ -396,7 +398,14 @@ func (t *flowTable) expired(now time.Duration) (dead []int32, wait time.Duration
 	}
 	end := min(t.sweep+expireStep, len(t.flows))
 	for n := t.sweep; n < end; n++ {
-		if f := &t.flows[n]; f.Idle > 0 && now-t.records[n].Used >= f.Idle || f.Hard > 0 && now-f.Added >= f.Hard {
+		f := &t.flows[n]
+		if f.Idle > 0 && now-f.Used >= f.Idle {
+			// So it seems; its slot knows.
+			if _, s := t.slot(&f.Match); s.flow-1 == int32(n) {
+				t.hide(s)
+			}
+		}
+		if f.Idle > 0 && now-f.Used >= f.Idle || f.Hard > 0 && now-f.Added >= f.Hard {
 			dead = append(dead, int32(n))
 		}
 	}
@@ -407,22 +416,24 @@ func (t *flowTable) expired(now time.Duration) (dead []int32, wait time.Duration
 // expireStep is how many flows are looked at between two bursts.
 const expireStep = 4096
 
-// take takes a flow out of its table. The table's top may then be too high, which costs a
-// look-up but is not wrong.
-func (t *flowTable) take(m *maskTable, flow int32) {
-	key := &t.records[flow].key
-	first := t.find(m, key, m.hash(key))
+// take takes a flow out of its slot, or out of those behind it. The table's top may then be too
+// high, which costs a look-up but is not wrong.
+func (t *flowTable) take(m *maskTable, s *flowSlot, flow int32) {
+	first := s.flow - 1
 	if more := m.more[first]; len(more) > 0 {
 		all := append([]int32{first}, more...)
-		t.rank(m, first, slices.DeleteFunc(all, func(o int32) bool { return o == flow }))
+		t.rank(m, s, slices.DeleteFunc(all, func(o int32) bool { return o == flow }))
 		return
 	}
 	m.count--
 	wrap := uint64(len(m.slots) - 1)
-	hole := m.slotOf(t, flow)
+	hole := m.hashOf(s) >> m.shift
+	for &m.slots[hole] != s {
+		hole = (hole + 1) & wrap
+	}
 	// Close the gap, so that no search ends too early (Knuth, volume 3, algorithm 6.4R).
-	for at := (hole + 1) & wrap; m.slots[at].tag != 0; at = (at + 1) & wrap {
-		if home := m.hash(&t.records[m.slots[at].flow].key) >> m.shift; (at-home)&wrap >= (at-hole)&wrap {
+	for at := (hole + 1) & wrap; m.slots[at].flow != 0; at = (at + 1) & wrap {
+		if home := m.hashOf(&m.slots[at]) >> m.shift; (at-home)&wrap >= (at-hole)&wrap {
 			m.slots[hole], hole = m.slots[at], at
 		}
 	}

@@ -11,7 +11,8 @@ func TestFlowTable(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	table := newFlowTable(500)
 	var list []Flow
-	masks := []Key{allOnes(), {3: ^uint64(0)}, {3: ^uint64(0xff)}, {7: 0xff << 56}, {}}
+	counts := map[uint64]uint64{} // packets, by cookie
+	masks := []Key{allOnes(), {1: ^uint64(0), 2: ^uint64(0), 3: ^uint64(0), 7: ^uint64(0)}, {3: ^uint64(0)}, {3: ^uint64(0xff)}, {7: 0xff << 56}, {}}
 	random := func() (k Key) {
 		for i := range k {
 			k[i] = uint64(r.IntN(3)) << (8 * r.IntN(3))
@@ -56,23 +57,34 @@ func TestFlowTable(t *testing.T) {
 				}
 			}
 			list = kept
-			if removed := table.remove(gone); len(removed) != n-len(list) {
+			removed := table.remove(gone)
+			if len(removed) != n-len(list) {
 				t.Fatalf("step %d: %d removed, want %d", step, len(removed), n-len(list))
+			}
+			for _, f := range removed {
+				if f.Packets != counts[f.Cookie] {
+					t.Fatalf("step %d: flow %d had %d packets, and has counted %d", step, f.Cookie, counts[f.Cookie], f.Packets)
+				}
 			}
 		}
 		if table.count != len(list) {
 			t.Fatalf("step %d: %d flows, want %d", step, table.count, len(list))
 		}
 		keys := make([]Key, 1+r.IntN(burst))
-		found := make([]int32, burst)
+		found := make([]*flowSlot, burst)
 		for i := range keys {
 			keys[i] = random()
 		}
 		table.lookup(keys, found)
 		for i := range keys {
 			want := best(&keys[i])
-			if got := found[i]; (got == noFlow) != (want == nil) || want != nil && table.flows[got].Cookie != want.Cookie && table.flows[got].Priority != want.Priority {
-				t.Fatalf("step %d: found %d, want %+v", step, got, want)
+			got := found[i]
+			if (got == nil) != (want == nil) || want != nil && (got.priority != want.Priority || table.flows[got.flow-1].Priority != want.Priority) {
+				t.Fatalf("step %d: found %+v, want %+v", step, got, want)
+			}
+			if got != nil {
+				got.count(1, 0)
+				counts[table.flows[got.flow-1].Cookie]++
 			}
 		}
 	}
@@ -82,23 +94,24 @@ func BenchmarkLookupMillion(b *testing.B) {
 	const flows = 1_000_000
 	table := newFlowTable(flows)
 	keys := make([]Key, flows)
+	mask := Key{3: 1<<32 - 1, 5: 1<<32 - 1, 6: 1<<48 - 1<<16, 7: 0xff<<56 | 0xffff<<16} // a 5-tuple
 	frame := make([]byte, 64)
 	binary.BigEndian.PutUint16(frame[12:], typeIPv4)
 	frame[14], frame[23] = 0x45, 17
 	for i := range keys {
 		binary.BigEndian.PutUint32(frame[26:], uint32(i))
 		parseKey(&keys[i], frame, 1)
-		if table.add(Flow{Match: Match{keys[i], allOnes()}}) == noFlow {
+		if table.add(Flow{Match: Match{keys[i], mask}}) == noFlow {
 			b.Fatal("full")
 		}
 	}
 	rand.Shuffle(flows, func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
-	var found [burst]int32
+	var found [burst]*flowSlot
 	b.ResetTimer()
 	for n := 0; n < b.N; n += burst {
 		at := n % (flows - burst)
 		table.lookup(keys[at:at+burst], found[:])
-		if found[0] == noFlow {
+		if found[0] == nil {
 			b.Fatal("lost")
 		}
 	}

@@ -5,10 +5,12 @@ import "encoding/binary"
 // A Key is what the flow director knows of a packet, OpenFlow's fields in fixed places: as
 // words, so that masking and comparing are a few instructions.
 //
-//	0: destination MAC, input port      1: source MAC, Ethernet type
+//	0: destination MAC                  1: source MAC
 //	2, 3: source address                4, 5: destination address
-//	6: VLAN (with present bit), ports,  7: IP protocol, DSCP, IP version
-//	   VLAN priority
+//	6: VLAN (with present bit), ports,  7: IP protocol, DSCP, IP version,
+//	   VLAN priority                       Ethernet type, input port
+//
+// A flow by 5-tuple is in four words.
 type Key [8]uint64
 
 // VLANPresent is the bit of Key's VLAN that tells a packet of VLAN 0 from an untagged one
@@ -28,22 +30,22 @@ const (
 func parseKey(k *Key, frame []byte, port uint16) {
 	if len(frame) >= plainSize {
 		if p := (*[plainSize]byte)(frame); isPlain(p) {
-			k[0] = binary.BigEndian.Uint64(p[:])&^0xffff | uint64(port)
-			k[1] = binary.BigEndian.Uint64(p[6:])
+			k[0] = binary.BigEndian.Uint64(p[:]) &^ 0xffff
+			k[1] = binary.BigEndian.Uint64(p[6:]) &^ 0xffff
 			k[2], k[3] = 0, uint64(binary.BigEndian.Uint32(p[26:]))
 			k[4], k[5] = 0, uint64(binary.BigEndian.Uint32(p[30:]))
 			k[6] = uint64(binary.BigEndian.Uint32(p[34:])) << 16
-			k[7] = uint64(p[23])<<56 | uint64(p[15]>>2)<<48 | 4<<40
+			k[7] = uint64(p[23])<<56 | uint64(p[15]>>2)<<48 | 4<<40 | typeIPv4<<16 | uint64(port)
 			return
 		}
 	}
 	*k = Key{}
+	k[7] = uint64(port)
 	if len(frame) < 14 {
-		k[0] = uint64(port)
 		return
 	}
-	k[0] = binary.BigEndian.Uint64(frame)&^0xffff | uint64(port)
-	src := binary.BigEndian.Uint64(frame[6:]) &^ 0xffff
+	k[0] = binary.BigEndian.Uint64(frame) &^ 0xffff
+	k[1] = binary.BigEndian.Uint64(frame[6:]) &^ 0xffff
 	kind := binary.BigEndian.Uint16(frame[12:])
 	p := frame[14:]
 	for depth := 0; (kind == typeVLAN || kind == typeQinQ) && len(p) >= 4 && depth < 2; depth++ {
@@ -53,7 +55,7 @@ func parseKey(k *Key, frame []byte, port uint16) {
 		kind = binary.BigEndian.Uint16(p[2:])
 		p = p[4:]
 	}
-	k[1] = src | uint64(kind)
+	k[7] |= uint64(kind) << 16
 	switch kind {
 	case typeIPv4:
 		parseIPv4(k, p)
@@ -63,7 +65,7 @@ func parseKey(k *Key, frame []byte, port uint16) {
 		if len(p) >= 28 { // RFC 826; the operation as the protocol, as OpenFlow 1.0 has it
 			k[3] = uint64(binary.BigEndian.Uint32(p[14:]))
 			k[5] = uint64(binary.BigEndian.Uint32(p[24:]))
-			k[7] = uint64(p[7]) << 56
+			k[7] |= uint64(p[7]) << 56
 		}
 	}
 }
@@ -84,7 +86,7 @@ func parseIPv4(k *Key, p []byte) {
 	header := int(p[0]&15) * 4
 	k[3] = uint64(binary.BigEndian.Uint32(p[12:]))
 	k[5] = uint64(binary.BigEndian.Uint32(p[16:]))
-	k[7] = uint64(p[9])<<56 | uint64(p[1]>>2)<<48 | 4<<40
+	k[7] |= uint64(p[9])<<56 | uint64(p[1]>>2)<<48 | 4<<40
 	if fragment := binary.BigEndian.Uint16(p[6:]) & 0x1fff; fragment == 0 && header >= 20 && len(p) > header {
 		parsePorts(k, p[9], p[header:])
 	}
@@ -122,7 +124,7 @@ func parseIPv6(k *Key, p []byte) {
 		}
 		break
 	}
-	k[7] = uint64(next)<<56 | uint64(class)<<48 | 6<<40
+	k[7] |= uint64(next)<<56 | uint64(class)<<48 | 6<<40
 	parsePorts(k, next, p)
 }
 
@@ -154,8 +156,8 @@ func (k *Key) flowHash() uint32 {
 	switch {
 	case k[2]|k[4] != 0:
 		h = fold(h^k[2], k[4]^hashFactor)
-	case k[3]|k[5]|k[7] == 0:
-		h = fold(h^k[0]&^0xffff, k[1]^hashFactor)
+	case k[3]|k[5]|k[7]>>40 == 0:
+		h = fold(h^k[0], k[1]^hashFactor)
 	}
 	return uint32(h>>32) | 1
 }
@@ -174,9 +176,9 @@ type Field uint32
 // The fields. ICMP's type and code stand in the places of the ports, ARP's operation in that of
 // the IP protocol, as in OpenFlow 1.0.
 const (
-	InPort    Field = 0<<16 | 0<<8 | 16
+	InPort    Field = 7<<16 | 0<<8 | 16
 	EthDst    Field = 0<<16 | 16<<8 | 48
-	EthType   Field = 1<<16 | 0<<8 | 16
+	EthType   Field = 7<<16 | 16<<8 | 16
 	EthSrc    Field = 1<<16 | 16<<8 | 48
 	VLAN      Field = 6<<16 | 48<<8 | 16 // with VLANPresent; 0 for untagged
 	VLANPrio  Field = 6<<16 | 0<<8 | 3

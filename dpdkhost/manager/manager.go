@@ -65,7 +65,7 @@ type Manager struct {
 	edits     int                 // of the chains
 	batch     [ringBurst]shm.Desc // turn's: ports, being interfaces, would have it on the heap
 	keys      [burst]Key          // likewise, enter's
-	found     [burst]int32
+	found     [burst]*flowSlot
 	waking    []*Instance
 	expire    time.Duration
 	now       time.Duration

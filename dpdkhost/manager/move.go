@@ -44,10 +44,9 @@ func (m *Manager) enter(p *entry, batch []shm.Desc) {
 	from, run := 0, uint16(0)
 	for k, f := range found {
 		chain := uint16(0)
-		if f != noFlow {
-			r := &m.flows.records[f]
-			r.count(batch[k].Length, m.now)
-			chain = r.chain
+		if f != nil {
+			f.count(batch[k].Length, m.now)
+			chain = f.chain
 		} else if m.standard != nil {
 			chain = m.standard.id
 		}
@@ -59,10 +58,10 @@ func (m *Manager) enter(p *entry, batch []shm.Desc) {
 			continue
 		}
 		m.place(batch[k:k+1], place{owner: ownerManager, port: p.number})
-		if from++; f == noFlow {
+		if from++; f == nil {
 			m.missed(&batch[k], p.number)
 		} else {
-			m.special(&batch[k], f)
+			m.special(&batch[k], f.flow-1)
 		}
 	}
 	m.begin(p, batch[from:], m.byID[run])

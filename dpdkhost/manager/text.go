@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -53,11 +54,11 @@ func fields() []field {
 	ipTypes, ip4Types := []uint64{typeIPv4, typeIPv6}, []uint64{typeIPv4, typeARP}
 	v4, v6, arp := []uint64{typeIPv4}, []uint64{typeIPv6}, []uint64{typeARP}
 	return []field{
-		{"in_port", 0, 0, 16, number, nil, nil},
+		{"in_port", 7, 0, 16, number, nil, nil},
 		{"dl_src", 1, 16, 48, macForm, nil, nil},
 		{"dl_dst", 0, 16, 48, macForm, nil, nil},
 		{"dl_vlan", 6, 48, 16, vlanForm, nil, nil},
-		{"dl_type", 1, 0, 16, hexNumber, nil, nil},
+		{"dl_type", 7, 16, 16, hexNumber, nil, nil},
 		{"arp_spa", 3, 0, 32, ipv4Form, arp, nil},
 		{"arp_tpa", 5, 0, 32, ipv4Form, arp, nil},
 		{"arp_op", 7, 56, 8, number, arp, nil},
@@ -115,16 +116,11 @@ func (m *Match) get(word, shift, bits int) (value, mask uint64) {
 
 // has reports whether a field's conditions hold in a match.
 func (m *Match) has(f *field) bool {
-	among := func(list []uint64, word, shift, bits int) bool {
-		value, mask := m.get(word, shift, bits)
-		for _, v := range list {
-			if v == value && mask == uint64(math.MaxUint64)>>(64-bits) {
-				return true
-			}
-		}
-		return list == nil
+	among := func(list []uint64, part Field) bool {
+		value, mask := m.Get(part)
+		return list == nil || mask == part.all() && slices.Contains(list, value)
 	}
-	return among(f.types, 1, 0, 16) && among(f.protocols, 7, 56, 8)
+	return among(f.types, EthType) && among(f.protocols, IPProto)
 }
 
 // ParseMatch reads what a flow matches on; an empty text is all packets.
@@ -186,9 +182,9 @@ func (f *field) owners() string {
 	var names []string
 	for _, s := range shorthands() {
 		var m Match
-		m.set(1, 0, s.kind, 0xffff)
+		m.set(EthType.word(), int(EthType.shift()), s.kind, EthType.all())
 		if s.protocol != 0 {
-			m.set(7, 56, s.protocol, 0xff)
+			m.set(IPProto.word(), int(IPProto.shift()), s.protocol, IPProto.all())
 		}
 		if m.has(f) {
 			names = append(names, s.name)
@@ -202,7 +198,8 @@ func (f *Flow) shorthand(name string) error {
 		if s.name != name {
 			continue
 		}
-		if !f.set(1, 0, s.kind, 0xffff) || s.protocol != 0 && !f.set(7, 56, s.protocol, 0xff) {
+		if !f.set(EthType.word(), int(EthType.shift()), s.kind, EthType.all()) ||
+			s.protocol != 0 && !f.set(IPProto.word(), int(IPProto.shift()), s.protocol, IPProto.all()) {
 			return fmt.Errorf("%s contradicts what stands before it", name)
 		}
 		return nil
@@ -386,15 +383,15 @@ func parsePrefix(text, maskText string, masked, six bool) (value, mask [2]uint64
 func (m Match) String() string {
 	left := m
 	var words []string
-	kind, kindMask := m.get(1, 0, 16)
-	protocol, protocolMask := m.get(7, 56, 8)
+	kind, kindMask := m.Get(EthType)
+	protocol, protocolMask := m.Get(IPProto)
 	for _, s := range shorthands() {
 		if kindMask != 0xffff || kind != s.kind || s.protocol != 0 && (protocolMask != 0xff || protocol != s.protocol) {
 			continue
 		}
-		left.Mask[1] &^= 0xffff
+		left.Mask[EthType.word()] &^= EthType.all() << EthType.shift()
 		if s.protocol != 0 {
-			left.Mask[7] &^= 0xff << 56
+			left.Mask[IPProto.word()] &^= IPProto.all() << IPProto.shift()
 		}
 		words = append(words, s.name)
 		break

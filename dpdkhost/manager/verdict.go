@@ -141,17 +141,16 @@ func (m *Manager) enterAgain() {
 			d := &part[k]
 			service := d.Port
 			d.Port = m.meta[d.Frame].port
-			switch f := found[k]; {
-			case f == noFlow:
+			f := found[k]
+			if f == nil {
 				m.missed(d, service)
-			default:
-				r := &m.flows.records[f]
-				r.count(d.Length, m.now)
-				if r.chain == 0 {
-					m.special(d, f)
-					continue
-				}
-				m.toChain(d, m.byID[r.chain])
+				continue
+			}
+			f.count(d.Length, m.now)
+			if f.chain != 0 {
+				m.toChain(d, m.byID[f.chain])
+			} else {
+				m.special(d, f.flow-1)
 			}
 		}
 	}

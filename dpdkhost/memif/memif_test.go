@@ -129,7 +129,7 @@ func newNode(t *testing.T, c Config) *node {
 			t.Fatal(err)
 		}
 		f := manager.Flow{Verdict: manager.Verdict{Port: uint16(2 - k)}}
-		f.Key[0], f.Mask[0] = uint64(k+1), 0xffff
+		f.Key[7], f.Mask[7] = uint64(k+1), 0xffff
 		if err := m.AddFlow(f); err != nil {
 			t.Fatal(err)
 		}

@@ -144,7 +144,7 @@ func newQueuedLab(tb testing.TB, c [2]Config, queues int, handler nf.Handler) *l
 			chain.Services = []uint16{7}
 		}
 		must(tb, l.manager.SetChain(chain))
-		from := manager.Match{Key: manager.Key{uint64(i + 1)}, Mask: manager.Key{0xffff}} // input port
+		from := manager.Match{Key: manager.Key{7: uint64(i + 1)}, Mask: manager.Key{7: 0xffff}} // input port
 		must(tb, l.manager.AddFlow(manager.Flow{Match: from, Verdict: manager.Verdict{Chain: chain.Name}}))
 	}
 	return l
