@@ -189,7 +189,7 @@ func (t *flowTable) find(m *maskTable, brief *[inline]uint64, at uint64, k *Key)
 		if s.flow == 0 {
 			return nil
 		}
-		differ := s.key[0] ^ brief[0] | s.key[1] ^ brief[1] | s.key[2] ^ brief[2] | s.key[3] ^ brief[3]
+		differ := (s.key[0] ^ brief[0]) | (s.key[1] ^ brief[1]) | (s.key[2] ^ brief[2]) | (s.key[3] ^ brief[3])
 		if differ == 0 && (len(m.parts) <= inline || t.flows[s.flow-1].Key == k.and(&m.mask)) {
 			return s
 		}
