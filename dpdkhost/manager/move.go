@@ -409,8 +409,7 @@ func (m *Manager) toController(d *shm.Desc) {
 		m.hooks.Miss(m.meta[d.Frame].port, m.mem.Packet(d), f, !missed)
 	case missed && m.standard != nil:
 		m.current = nil // what NFs want is not that flow's doing
-		m.meta[d.Frame].chain = m.standard.id
-		m.step(d, m.standard, 0)
+		m.toChain(d, m.standard)
 		return
 	default:
 		m.drops.Controller++
