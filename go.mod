@@ -10,6 +10,7 @@ require (
 	github.com/gaissmai/bart v0.20.1
 	github.com/getkin/kin-openapi v0.133.0
 	github.com/google/gopacket v1.1.19
+	github.com/kballard/go-shellquote v0.0.0-20180428030007-95032a82bc51
 	github.com/klauspost/compress v1.18.0
 	github.com/parquet-go/parquet-go v0.25.1
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.2

@@ -31,8 +31,24 @@ func harmless(jobs []job) error {
 	return errors.Join(errs...)
 }
 
-// recordTo makes the records of links, named without a directory, files of the results.
-func recordTo(p *topo.Plan, dir string) {
+// recordTo makes the records of links, named without a directory, files of the results; and so the
+// files that NFs write at home, the directory of the experiment's file.
+func recordTo(p *topo.Plan, dir, home string) {
+	for i := range p.Switches {
+		d := p.Switches[i].DPDK.Clone()
+		if d == nil {
+			continue
+		}
+		for k := range d.NFs {
+			d.NFs[k] = d.NFs[k].Under(home).Rename(func(path string, write bool) string {
+				if below, err := filepath.Rel(home, path); write && err == nil && filepath.IsLocal(below) {
+					return filepath.Join(dir, filesDir, filepath.Base(below))
+				}
+				return path
+			})
+		}
+		p.Switches[i].DPDK = d
+	}
 	for i := range p.Links {
 		if r := &p.Links[i].Record; *r != "" && filepath.IsLocal(*r) {
 			*r = filepath.Join(dir, *r)

@@ -278,7 +278,7 @@ func (r *runner) carryOut(ctx context.Context, j job, dir string) (err error) {
 		return err
 	}
 	defer os.Remove(files) // if it is empty
-	recordTo(j.plan, dir)
+	recordTo(j.plan, dir, home)
 	confined := &shelter{writable: []string{files}, readable: []string{home}}
 	if r.Allow {
 		confined = nil

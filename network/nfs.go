@@ -100,6 +100,9 @@ func (n *Network) StartNF(ctx context.Context, name string, f topo.NF) (started 
 		if f, err = f.Complete(d.Manager); err != nil {
 			return err
 		}
+		if err := f.Whole(); err != nil {
+			return err
+		}
 		if i := slices.IndexFunc(d.NFs, func(o topo.NF) bool { return sameNF(o, f) }); i >= 0 {
 			d.NFs[i].Instances += f.Instances
 		} else {

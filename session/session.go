@@ -155,10 +155,19 @@ func (r *run) printPlan() error {
 	return e.Encode(r.plan)
 }
 
-// absoluteFiles makes the paths of links' files absolute: the network's own directory is
+// absoluteFiles makes the paths of links' and NFs' files absolute: the network's own directory is
 // another.
 func absoluteFiles(p *topo.Plan) error {
-	var errs []error
+	here, err := os.Getwd()
+	errs := []error{err}
+	for i := range p.Switches {
+		if d := p.Switches[i].DPDK.Clone(); d != nil {
+			for k := range d.NFs {
+				d.NFs[k] = d.NFs[k].Under(here)
+			}
+			p.Switches[i].DPDK = d
+		}
+	}
 	for i := range p.Links {
 		l := &p.Links[i]
 		for _, path := range []*string{&l.Record, &l.AB.Trace, &l.BA.Trace} {

@@ -123,10 +123,14 @@ type option struct {
 // optionJSON is taken by every command that does not pass its line on.
 var optionJSON = option{name: "--json", doc: "print the result as JSON"}
 
-// parseOptions separates options from the other words. A switch has the value "true".
+// parseOptions separates options from the other words, which all are that come after "--". A
+// switch has the value "true".
 func parseOptions(words []string, options []option) (values map[string]string, args []string, err error) {
 	values = map[string]string{}
 	for i := 0; i < len(words); i++ {
+		if words[i] == "--" {
+			return values, append(args, words[i+1:]...), nil
+		}
 		name, value, has := strings.Cut(words[i], "=")
 		if len(name) < 2 || name[0] != '-' || isNumber(words[i]) && !known(options, name) {
 			args = append(args, words[i])

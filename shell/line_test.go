@@ -98,6 +98,15 @@ func TestParseValues(t *testing.T) {
 	}
 }
 
+// What comes after -- is no option.
+func TestParseOptions(t *testing.T) {
+	options := []option{{"--core", "N", ""}, {"--now", "", ""}}
+	values, args, err := parseOptions([]string{"start", "--core", "1", "x", "--", "--now", "--rate", "a b", "--"}, options)
+	if want := []string{"start", "x", "--now", "--rate", "a b", "--"}; err != nil || !slices.Equal(args, want) || len(values) != 1 || values["--core"] != "1" {
+		t.Errorf("%v, %q, %v", values, args, err)
+	}
+}
+
 // keysIn cuts input, which arrives in chunks, into keys as the editor gets them.
 func keysIn(chunks ...string) []string {
 	var buf []byte

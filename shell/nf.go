@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,7 +39,7 @@ type nfAction struct {
 func nfActions() []nfAction {
 	return []nfAction{
 		{"list", "", "the NFs with what became of packets", 0, 0, nfList},
-		{"start", "NF[@SERVICE]", `start an NF: bridge, bridge@1, "firewall@2 --rules web.rules"`, 1, 1, nfStart},
+		{"start", "NF [-- ARG...]", "start an NF: bridge, bridge@1 for service 1, firewall -- --rules FILE", 1, -1, nfStart},
 		{"stop", "INSTANCE...", "end NFs, after their last packets", 1, -1, nfStop},
 		{"scale", "SERVICE COUNT", "make a service have so many instances", 2, 2, nfScale},
 		{"move", "INSTANCE CORE", "put an NF on a processor, from 1; 0 for any", 2, 2, nfMove},
@@ -254,6 +255,7 @@ func nfStart(ctx context.Context, c *call, node string, words []string) error {
 	if err != nil {
 		return err
 	}
+	f.Args = append(f.Args, words[1:]...)
 	for _, o := range []struct {
 		name string
 		to   *int
@@ -268,6 +270,11 @@ func nfStart(ctx context.Context, c *call, node string, words []string) error {
 	_, f.Fused = c.opts["--fused"]
 	_, f.ReadOnly = c.opts["--read-only"]
 	_, f.Copy = c.opts["--copy"]
+	here, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	f = f.Under(here)
 	list, err := c.net.StartNF(ctx, node, f)
 	if err != nil {
 		return err

@@ -51,9 +51,10 @@ type NF struct {
 	Name string `json:"name"`
 	// Args of the NF, as words.
 	Args []string `json:"args,omitempty"`
-	// Command is the user's own program, a shell command. In a container it is words: the program
+	// Command is the user's own program, a shell command, and Dir the directory in which it runs. In a container it is words: the program
 	// and its arguments.
 	Command string `json:"command,omitempty"`
+	Dir     string `json:"dir,omitempty"`
 	// Image is a container image of podman's on this machine, and RootFS a directory with all that
 	// a container sees: the NF runs in one then. Without a Command the image says which program.
 	Image  string `json:"image,omitempty"`
@@ -204,6 +205,11 @@ func planDPDK(d *DPDK, standalone bool) (*DPDK, []fieldError) {
 		}
 		instances += max(n.Instances, 0)
 	}
+	if d.Manager == ManagerWeft {
+		for _, err := range checkAlone(d.NFs) {
+			fail("nfs", "%w", err)
+		}
+	}
 	if instances > maxNFs {
 		fail("nfs", "%d instances of NFs are more than %d", instances, maxNFs)
 	}
@@ -287,6 +293,8 @@ func (n NF) check(m NFManager) error {
 		return fmt.Errorf("%s: restart: %w", n.Name, unknown("word", n.Restart, restartWords))
 	case !slices.Contains(deathWords, n.OnDeath):
 		return fmt.Errorf("%s: onDeath: %w", n.Name, unknown("word", n.OnDeath, deathWords))
+	case n.Dir != "" && (n.Command == "" || n.Contained()):
+		return fmt.Errorf("%s: %w", n.Name, errDirOfCommand)
 	case n.Fused && n.Command != "":
 		return fmt.Errorf("%s: only NFs that come with weft can be fused; leave fused or command out", n.Name)
 	case n.Fused && n.Core != 0:
@@ -309,6 +317,11 @@ func (n NF) check(m NFManager) error {
 		return fmt.Errorf("%s: NFs of OpenNetVM run beside its manager; leave image, rootfs and host out, or write manager weft", n.Name)
 	case m == ManagerONVM && (n.Fused || n.ReadOnly || n.Copy || n.OnDeath != deathWords[0] || n.Weight != 1):
 		return fmt.Errorf("%s: OpenNetVM has no fused, readOnly, copy, onDeath and weight; leave them out or write manager weft", n.Name)
+	}
+	if m == ManagerWeft && n.Command == "" && !n.Contained() {
+		if _, err := FindNFKind(n.Name); err != nil {
+			return fmt.Errorf("%w (one of your own needs command, the program to run)", err)
+		}
 	}
 	return nil
 }

@@ -74,6 +74,7 @@ func (n NF) details() string {
 		}
 	}
 	add(n.Command != "", "command %q", n.Command)
+	add(n.Dir != "", "in %s", n.Dir)
 	add(n.Image != "", "image %s", n.Image)
 	add(n.RootFS != "", "rootfs %s", n.RootFS)
 	add(n.Host != "", "on %s", n.Host)

@@ -6,13 +6,18 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/kballard/go-shellquote"
 )
 
 // ParseNF reads an NF as people write it: its name, with @ and its service if that is not the
-// next, and its arguments after a blank: "bridge", "firewall@2 --rules web.rules".
+// next, and its arguments as a shell takes them: "bridge", "firewall@2 --rule 'allow tcp'".
 func ParseNF(text string) (NF, error) {
-	words := strings.Fields(text)
-	if len(words) == 0 {
+	words, err := shellquote.Split(text)
+	switch {
+	case err != nil:
+		return NF{}, fmt.Errorf("NF %q: a quote or backslash has no end; write an argument with blanks as 'a b'", text)
+	case len(words) == 0:
 		return NF{}, errors.New("the NF has no name; write for example bridge, or bridge@1 for service 1")
 	}
 	if slices.Contains(words, "→") || slices.Contains(words, "->") {
@@ -23,8 +28,10 @@ func ParseNF(text string) (NF, error) {
 	if len(words) > 1 {
 		n.Args = words[1:]
 	}
+	if len(n.Args) > 0 && n.Args[0] == "--" { // as on a command line
+		n.Args = n.Args[1:]
+	}
 	if given {
-		var err error
 		if n.Service, err = parseService(service); err != nil {
 			return NF{}, fmt.Errorf("NF %s: %w", name, err)
 		}
@@ -52,7 +59,10 @@ func (n NF) String() string {
 	if n.Service != 0 {
 		text += "@" + strconv.Itoa(n.Service)
 	}
-	return strings.Join(append([]string{text}, n.Args...), " ")
+	if len(n.Args) > 0 {
+		text += " " + shellquote.Join(n.Args...)
+	}
+	return text
 }
 
 // Brief reports whether String says all of n, and ParseNF reads it again.
@@ -64,7 +74,7 @@ func (n NF) Brief() bool {
 func equalNF(a, b NF) bool {
 	args := slices.Equal(a.Args, b.Args)
 	a.Args, b.Args = nil, nil
-	return args && a.Name == b.Name && a.Command == b.Command && a.Image == b.Image && a.RootFS == b.RootFS && a.Host == b.Host && a.Service == b.Service && a.Instances == b.Instances &&
+	return args && a.Name == b.Name && a.Command == b.Command && a.Dir == b.Dir && a.Image == b.Image && a.RootFS == b.RootFS && a.Host == b.Host && a.Service == b.Service && a.Instances == b.Instances &&
 		a.Weight == b.Weight && a.Core == b.Core && a.Fused == b.Fused && a.ReadOnly == b.ReadOnly && a.Copy == b.Copy &&
 		a.Restart == b.Restart && a.OnDeath == b.OnDeath
 }

@@ -59,7 +59,7 @@ func (p *program) parseTopology(ctx context.Context, path string, parameters []s
 	if ext == script.Extension {
 		return p.readScript(ctx, path, parameters, allow)
 	}
-	params := netfile.Params{Outside: allow, Note: p.note}
+	params := netfile.Params{Outside: allow, Note: p.note, NF: checkNF}
 	for _, word := range parameters {
 		value, isTopo := strings.CutPrefix(word, "topo=")
 		if !isTopo || ext != ".py" {

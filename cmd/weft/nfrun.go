@@ -14,6 +14,7 @@ import (
 	"weft/internal/sandbox"
 	"weft/session"
 	"weft/shell"
+	"weft/topo"
 )
 
 // nfRunName is the command that is an NF of weft's own: a node's manager starts it.
@@ -60,6 +61,15 @@ func makeNF(name string, args []string) (builtin.NF, nf.Function, error) {
 	return made, f, nil
 }
 
+// checkNF says what is wrong with the arguments of an NF that comes with weft.
+func checkNF(n topo.NF) error {
+	f, err := builtin.Find(n.Name)
+	if err != nil {
+		return nil // who checks the description says it, or it is another manager's
+	}
+	return f.Check(n.Args)
+}
+
 // nfCommand is weft nf.
 func (p *program) nfCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -71,6 +81,8 @@ func (p *program) nfCommand() *cobra.Command {
 			"NETWORK and NODE may be left out if there is one; they come before the action or after it.\n",
 		Example: "weft nf list\n" +
 			"weft nf start monitor@2 --core 1\n" +
+			"weft nf start firewall@3 -- --rule 'allow tcp dport 80 keep'\n" +
+			"weft nf start mine --command ./mine\n" +
 			"weft nf chain set default '1→2'\n" +
 			"weft nf top --onvm-view\n" +
 			"weft nf help firewall\n" +
@@ -109,6 +121,10 @@ func (p *program) nfCommand() *cobra.Command {
 // doNF is the prompt's command on a network that runs, which may be named before the action or
 // after it.
 func (p *program) doNF(cmd *cobra.Command, args []string, asJSON bool) error {
+	var rest []string // after --
+	if at := cmd.ArgsLenAtDash(); at >= 0 {
+		args, rest = args[:at], append([]string{"--"}, args[at:]...)
+	}
 	running, _, err := sandbox.List()
 	if len(running) == 0 && len(args) > 0 && !slices.Contains(shell.NFWords(), args[0]) {
 		return &session.UsageError{Err: fmt.Errorf("there is no action %q; see weft nf --help", args[0])}
@@ -135,6 +151,7 @@ func (p *program) doNF(cmd *cobra.Command, args []string, asJSON bool) error {
 			words = append(words, "--"+f.Name+"="+f.Value.String())
 		}
 	})
+	words = append(words, rest...)
 	sh := shell.New(shell.Config{Client: client, Out: p.out, Err: p.err, JSON: asJSON})
 	err = sh.Do(cmd.Context(), words...)
 	switch {

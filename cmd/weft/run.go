@@ -135,7 +135,7 @@ func (p *program) readExperiment(ctx context.Context, path string, allow bool) (
 // loadTopology makes the network of an experiment's file.
 func (p *program) loadTopology(ctx context.Context, t experiment.Topology, allow bool) (topo.Spec, error) {
 	if t.Text == "" {
-		return netfile.ReadNode(ctx, t.File, t.Node, netfile.Params{Outside: allow})
+		return netfile.ReadNode(ctx, t.File, t.Node, netfile.Params{Outside: allow, NF: checkNF})
 	}
 	if !slices.Contains(topologyFiles(), strings.TrimPrefix(filepath.Ext(t.Text), ".")) {
 		return topo.Options{Topo: t.Text}.Spec()

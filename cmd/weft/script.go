@@ -11,6 +11,7 @@ import (
 	"weft/script"
 	"weft/session"
 	"weft/topo"
+	"weft/topo/netfile"
 )
 
 // readScript reads the network that a script describes. What it prints goes to standard error.
@@ -24,6 +25,9 @@ func (p *program) readScript(ctx context.Context, path string, parameters []stri
 		given[name] = value
 	}
 	s, err := script.Topology(ctx, path, given, script.Options{Outside: allow, Print: p.err})
+	if err == nil {
+		err = netfile.NFs(&s, path, netfile.Params{Outside: allow, NF: checkNF})
+	}
 	if err != nil && ctx.Err() == nil {
 		err = &session.UsageError{Err: err}
 	}

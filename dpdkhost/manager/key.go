@@ -148,14 +148,20 @@ const (
 	hashFactor = 0xe7037ed1a0b428db
 )
 
-// flowHash is the same for all packets of a flow, and not 0: it leaves out what differs between
-// hops.
+// flowHash is the same for all packets of a flow, both ways, so that an instance hears whole
+// conversations, and not 0: it leaves out what differs between hops, which end sends, and, of ICMP,
+// what differs between a question and its answer.
 func (k *Key) flowHash() uint32 {
-	h := fold(k[3]^hashSeed, k[5]^hashFactor)
-	h = fold(h^k[6]&(1<<48-1<<16), k[7]&(0xff<<56)^hashFactor)
+	a, b := k[6]>>32&0xffff, k[6]>>16&0xffff // ports
+	protocol := k[7] & (0xff << 56)
+	if protocol == 1<<56 || protocol == 58<<56 {
+		a, b = 0, 0
+	}
+	h := fold((k[3]^k[5])^hashSeed, (k[3]+k[5])^hashFactor)
+	h = fold(h^((a^b)<<32|(a+b)), protocol^hashFactor)
 	switch {
 	case k[2]|k[4] != 0:
-		h = fold(h^k[2], k[4]^hashFactor)
+		h = fold(h^k[2]^k[4], (k[2]+k[4])^hashFactor)
 	case k[3]|k[5]|k[7]>>40 == 0:
 		h = fold(h^k[0], k[1]^hashFactor)
 	}

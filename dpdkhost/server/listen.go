@@ -167,7 +167,18 @@ func (s *server) who(c *net.UnixConn, h nf.Hello) (*instance, error) {
 	if h.Service == 0 {
 		return nil, fmt.Errorf("set %s to the number of a service", nf.ServiceVariable)
 	}
-	if err := validateNF(f); err != nil {
+	err := validateNF(f)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	for _, o := range s.instances {
+		if why := o.nf.Alone(); why != "" && o.nf.Service == f.Service {
+			err = fmt.Errorf("service %d is that of %s, of which there can be one instance only: %s", f.Service, o.nf.Name, why)
+		}
+	}
+	s.mu.Unlock()
+	if err != nil {
 		return nil, err
 	}
 	i, err := s.add(f)

@@ -35,6 +35,7 @@ type placing struct {
 	Host      string     `json:"host,omitempty"` // directory with its namespaces: HostDir
 	Container *container `json:"container,omitempty"`
 	Argv      []string   `json:"argv,omitempty"`
+	Dir       string     `json:"dir,omitempty"` // in which it runs on a host; "" for any
 }
 
 // A container says what podman is to run.
@@ -81,12 +82,13 @@ func (s *server) command(f topo.NF) (*exec.Cmd, error) {
 	}
 	if !f.Contained() && f.Host == "" {
 		cmd := exec.Command(argv[0], argv[1:]...)
+		cmd.Dir = f.Dir
 		if f.Command == "" {
 			cmd.Args[0] = os.Args[0]
 		}
 		return cmd, nil
 	}
-	p := placing{Argv: argv}
+	p := placing{Argv: argv, Dir: f.Dir}
 	if f.Host != "" {
 		p.Host = hostDir(s.config.Dir, f.Host)
 		if _, err := os.Stat(filepath.Join(p.Host, hostNet)); err != nil {
@@ -137,6 +139,11 @@ func runPlaced(text string) (int, error) {
 	}
 	if len(p.Argv) == 0 {
 		return 2, errors.New("there is no program to run")
+	}
+	if p.Dir != "" {
+		if err := os.Chdir(p.Dir); err != nil {
+			return 1, err
+		}
 	}
 	path, name := p.Argv[0], p.Argv[0]
 	if path == "/proc/self/exe" {

@@ -463,6 +463,12 @@ func TestByHand(t *testing.T) {
 	if out, err := hand("0").CombinedOutput(); err == nil || !strings.Contains(string(out), "set WEFT_NF_SERVICE to the number of a service") {
 		t.Errorf("%s, %v", out, err)
 	}
+	if _, err := l.Start(t.Context(), topo.NF{Name: "nat", Service: 7, Args: []string{"--inside", "1", "--address", "192.0.2.1"}}); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := hand("7").CombinedOutput(); err == nil || !strings.Contains(string(out), "service 7 is that of nat, of which there can be one instance only") {
+		t.Errorf("%s, %v", out, err)
+	}
 	if out, err := hand("5000").CombinedOutput(); err == nil || !strings.Contains(string(out), "service 5000: write a number from 1 to 4095") {
 		t.Errorf("%s, %v", out, err)
 	}
@@ -505,6 +511,7 @@ func TestStartErrors(t *testing.T) {
 		"NF manager of s1: port none: there are two ports 1":             {Ports: []Port{{1, port.Config{Device: "lo"}}, {1, port.Config{Device: "none"}}}},
 		"NF manager of s1: port 1/none.pcap":                             {Ports: []Port{{1, port.Config{Kind: port.Pcap, Replay: port.Replay{File: "1/none.pcap"}}}}},
 		"NF manager of s1: NF broken: exited with status 1; it said: sh": {NFs: []topo.NF{{Name: "broken", Service: 1, Command: "echo sh; exit 1"}}},
+		"NF manager of s1: NF here: exited with status 1; it said: /usr": {NFs: []topo.NF{{Name: "here", Service: 1, Command: "pwd; exit 1", Dir: "/usr"}}},
 		`NF manager of s1: flow "x": unknown field "x"`:                  {Rules: []string{"x"}},
 		`NF manager of s1: chain c: it ends at port -1`:                  {Chains: []topo.Chain{{Name: "c", Out: -1}}},
 		"NF manager of s1: NF a: restart \"sometimes\"":                  {NFs: []topo.NF{{Name: "a", Command: "x", Service: 1, Restart: "sometimes"}}},

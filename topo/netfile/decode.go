@@ -59,8 +59,8 @@ type decoder struct {
 	*document
 	fields *fieldLists
 	// bits is the length of an address that is written without one, for IPv4 and IPv6.
-	bits [2]int
-	read func(source string) ([]byte, error)
+	bits   [2]int
+	beside // the files that this one names
 	// step and steps say which element of ranges in values is meant.
 	step, steps int
 }
@@ -352,7 +352,7 @@ func (d *decoder) file(n *yaml.Node, f *topo.File, hidden []string) {
 			if !ok {
 				return true
 			}
-			b, err := d.read(source)
+			b, err := d.beside.read(source)
 			if err != nil {
 				d.at(e.value.Line, e.value.Column, "source: %v", err)
 			}

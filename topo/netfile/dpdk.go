@@ -44,7 +44,7 @@ func (b *builder) chainText(n *yaml.Node, s *topo.Switch) {
 			b.at(n.Line, n.Column, "%v", err)
 			return
 		}
-		s.DPDK.NFs = append(s.DPDK.NFs, f)
+		s.DPDK.NFs = append(s.DPDK.NFs, b.nfFiles(n, f))
 	}
 }
 
@@ -89,6 +89,7 @@ func (d *decoder) dpdk(list []entry, to *topo.DPDK) {
 func (d *decoder) nf(n *yaml.Node, to *topo.NF) {
 	if n.Kind != yaml.ScalarNode {
 		d.settings("an NF", n, to, nil, nil)
+		*to = d.nfFiles(n, *to)
 		return
 	}
 	text, ok := d.text(n, "nfs", "an NF; write its name, such as bridge")
@@ -98,8 +99,20 @@ func (d *decoder) nf(n *yaml.Node, to *topo.NF) {
 	f, err := topo.ParseNF(text)
 	if err != nil {
 		d.at(n.Line, n.Column, "nfs: %v", err)
+		f = topo.NF{Name: "bridge"} // nothing more is to be said of it
 	}
-	*to = f
+	*to = d.nfFiles(n, f)
+}
+
+// nfFiles returns an NF with the paths of its files whole, and notes what is wrong with it.
+func (d *decoder) nfFiles(n *yaml.Node, f topo.NF) topo.NF {
+	made, err := d.beside.nf(f)
+	if err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			d.at(n.Line, n.Column, "nfs: %s: %s", f.Name, strings.TrimPrefix(line, f.Name+": "))
+		}
+	}
+	return made
 }
 
 // chains reads a map of chains, each with its steps or with settings, or a list of settings.

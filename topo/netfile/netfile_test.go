@@ -167,6 +167,11 @@ func TestSourceOutside(t *testing.T) {
 		if _, err := Read(t.Context(), path, Params{}); err == nil || !strings.Contains(err.Error(), "allow it by --allow") {
 			t.Errorf("%s: %v", source, err)
 		}
+		write(path, "dpdk: {nf1: 'firewall --rules "+source+"'}\nhosts: h1\nlinks: [h1 -- nf1]\n")
+		if _, err := Read(t.Context(), path, Params{}); err == nil || !strings.Contains(err.Error(), "net.yaml:1:13: nfs: firewall: --rules: "+source) || !strings.Contains(err.Error(), "allow it by --allow") {
+			t.Errorf("rules %s: %v", source, err)
+		}
+		write(path, "hosts: {h1: {files: {/etc/x: {source: "+source+"}}}}\n")
 		if source == "/etc/passwd" {
 			continue
 		}
@@ -174,5 +179,43 @@ func TestSourceOutside(t *testing.T) {
 		if err != nil || string(s.Hosts[0].Files[0].Bytes()) != "s3cret" {
 			t.Errorf("%s with --allow: %v, %+v", source, err, s)
 		}
+	}
+}
+
+// Paths in the arguments of NFs, and the programs of one's own, are found beside the file from
+// wherever it is read; who knows the NFs says what else is wrong, at the place of the NF.
+func TestNFFiles(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"web.rules", "mine"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(dir, "net.yaml")
+	text := "hosts: h1\ndpdk:\n  nf1: firewall --rules web.rules → pcap --file out.pcap\n  nf2: [{name: mine, command: ./mine -v}, {name: firewall, args: [--rules=" + dir + "/web.rules]}]\nlinks: [h1 -- nf1, nf1 -- nf2]\n"
+	s, err := Parse(t.Context(), path, []byte(text), Params{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := ""
+	for _, sw := range s.Switches {
+		for _, n := range sw.DPDK.NFs {
+			got += fmt.Sprintln(n.Name, n.Args, n.Command, n.Dir)
+		}
+	}
+	want := "firewall [--rules DIR/web.rules]  \npcap [--file DIR/out.pcap]  \nmine [] ./mine -v DIR\nfirewall [--rules=DIR/web.rules]  \n"
+	if want = strings.ReplaceAll(want, "DIR", dir); got != want {
+		t.Errorf("%swant\n%s", got, want)
+	}
+	if err := NFs(&s, path, Params{}); err != nil {
+		t.Errorf("a second time: %v", err)
+	}
+	asked := ""
+	_, err = Parse(t.Context(), path, []byte(text), Params{NF: func(n topo.NF) error {
+		asked += n.Name + " "
+		return fmt.Errorf("%s: unknown flag", n.Name)
+	}})
+	if asked != "firewall pcap firewall " || err == nil || !strings.Contains(err.Error(), "net.yaml:3:8: nfs: pcap: unknown flag") {
+		t.Errorf("asked for %s: %v", asked, err)
 	}
 }

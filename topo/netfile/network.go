@@ -67,18 +67,18 @@ type builder struct {
 }
 
 // readYAML builds the network of a YAML or JSON text.
-func readYAML(name string, text []byte, read func(string) ([]byte, error)) (topo.Spec, error) {
+func readYAML(name string, text []byte, files beside) (topo.Spec, error) {
 	d, err := parseYAML(name, text)
 	if err != nil {
 		return topo.Spec{}, err
 	}
-	return readDocument(d, read)
+	return readDocument(d, files)
 }
 
 // readDocument builds the network of a document.
-func readDocument(d *document, read func(string) ([]byte, error)) (topo.Spec, error) {
+func readDocument(d *document, files beside) (topo.Spec, error) {
 	b := &builder{
-		decoder: decoder{document: d, fields: &fieldLists{}, bits: [2]int{8, 64}, read: read, steps: 1},
+		decoder: decoder{document: d, fields: &fieldLists{}, bits: [2]int{8, 64}, beside: files, steps: 1},
 		nodes:   map[string]node{}, groups: map[string][]string{}, defaults: map[kind]*yaml.Node{},
 		origins: map[kind][]origin{}, dpdk: map[string]bool{}, settings: map[string]topo.LinkSettings{},
 	}

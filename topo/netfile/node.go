@@ -23,6 +23,5 @@ func ParseYAML(name string, text []byte) (*yaml.Node, error) {
 // ReadNode reads the network that a part of the file at path describes. What is wrong with it
 // is an Errors.
 func ReadNode(ctx context.Context, path string, n *yaml.Node, p Params) (topo.Spec, error) {
-	read := func(source string) ([]byte, error) { return readBeside(filepath.Dir(path), source, p.Outside) }
-	return readDocument(&document{complaint: complaint{file: path}, root: n}, read)
+	return readDocument(&document{complaint: complaint{file: path}, root: n}, beside{filepath.Dir(path), p})
 }

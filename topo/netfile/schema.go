@@ -262,8 +262,9 @@ dpdk.nfs its network functions: names such as bridge, with @SERVICE and argument
 dpdk.chains the services or NFs that packets pass, by name: default: [1, 2]
 dpdk.flows what leads packets into chains: tcp,nw_dst=10.0.0.2,actions=chain:web
 nf.name one that comes with weft, or any with a command
-nf.args its arguments
-nf.command a program of your own; in a container: words, without a shell
+nf.args its arguments; files among them are looked for from this file's directory
+nf.command a program of your own, a shell command; in a container: words, without a shell
+nf.dir the directory in which the command runs (that of this file)
 nf.image an image of podman's on this machine: the NF runs in a container of it
 nf.rootfs the directory that a container of its own sees as /
 nf.host the host of the network in whose namespaces it runs

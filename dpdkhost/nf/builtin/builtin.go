@@ -5,6 +5,7 @@ package builtin
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,8 +24,6 @@ type NF struct {
 	// Wire says that it needs packets as they are on a wire: checksums complete, super-frames
 	// cut into segments before they come to it.
 	Wire bool
-	// Single says that a service of it has one instance: two would disturb each other.
-	Single bool
 	// Text says more, for people.
 	Text string
 
@@ -38,14 +37,14 @@ func All() []NF {
 		{Name: "arp", Summary: "answers ARP requests and IPv6 neighbour solicitations", Text: arpText, define: defineARP},
 		{Name: "balancer", Summary: "spreads the flows to one address over servers", Text: balancerText, define: defineBalancer},
 		{Name: "bridge", Summary: "passes packets from one port to another", Text: bridgeText, define: defineBridge},
-		{Name: "decrypt", Summary: "decrypts what encrypt encrypted, and drops what is not authentic", Text: decryptText, define: defineDecrypt, Wire: true, Single: true},
-		{Name: "encrypt", Summary: "encrypts what is above IP (ESP with AES-GCM)", Text: encryptText, define: defineEncrypt, Wire: true, Single: true},
+		{Name: "decrypt", Summary: "decrypts what encrypt encrypted, and drops what is not authentic", Text: decryptText, define: defineDecrypt, Wire: true},
+		{Name: "encrypt", Summary: "encrypts what is above IP (ESP with AES-GCM)", Text: encryptText, define: defineEncrypt, Wire: true},
 		{Name: "firewall", Summary: "lets packets pass by ordered rules", Text: firewallText, define: defineFirewall},
 		{Name: "forward", Summary: "sends packets to a service or a port", Text: forwardText, define: defineForward},
 		{Name: "generator", Summary: "sends packets at a rate, and measures those that come back", Text: generatorText, define: defineGenerator},
 		{Name: "limiter", Summary: "drops what exceeds a rate, in all or per flow", Text: limiterText, define: defineLimiter, ReadOnly: true, Wire: true},
 		{Name: "monitor", Summary: "counts packets by protocol and finds the top talkers", Text: monitorText, define: defineMonitor, ReadOnly: true},
-		{Name: "nat", Summary: "hides addresses behind one (source NAT)", Text: natText, define: defineNAT, Single: true},
+		{Name: "nat", Summary: "hides addresses behind one (source NAT)", Text: natText, define: defineNAT},
 		{Name: "pcap", Summary: "writes packets to a capture file", Text: pcapText, define: definePcap, ReadOnly: true},
 		{Name: "router", Summary: "routes IPv4 and IPv6 by longest prefix", Text: routerText, define: defineRouter},
 		{Name: "scan", Summary: "looks for patterns in payloads, and drops, counts or marks", Text: scanText, define: defineScan},
@@ -56,39 +55,50 @@ func All() []NF {
 
 // Find returns the NF of a name.
 func Find(name string) (NF, error) {
-	var names []string
-	for _, f := range All() {
-		if f.Name == name {
-			return f, nil
-		}
-		names = append(names, f.Name)
+	if _, err := topo.FindNFKind(name); err != nil {
+		return NF{}, err
 	}
-	hint := "there are " + strings.Join(names, ", ")
-	if near := topo.Nearest(name, names); near != "" {
-		hint = "did you mean " + near + "?"
-	}
-	return NF{}, fmt.Errorf("no NF %q comes with weft; %s", name, hint)
+	all := All()
+	return all[slices.IndexFunc(all, func(f NF) bool { return f.Name == name })], nil
 }
 
 // New makes the NF with arguments, as words. It touches nothing but files that these name.
 func (f NF) New(args []string) (nf.Function, error) {
-	flags := f.flags()
-	build := f.define(flags)
-	err := flags.Parse(args)
-	switch {
-	case errors.Is(err, pflag.ErrHelp):
-		return nil, fmt.Errorf("%s:\n%s", f.Name, f.Usage())
-	case err == nil && flags.NArg() > 0:
-		err = fmt.Errorf("unexpected argument %q: it takes flags only", flags.Arg(0))
+	build, err := f.parse(args)
+	if err != nil {
+		return nil, err
 	}
-	var made nf.Function
-	if err == nil {
-		made, err = build()
-	}
+	made, err := build()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Name, err)
 	}
 	return made, nil
+}
+
+// Check says what is wrong with arguments as far as that can be known without making the NF: which
+// flags there are, and what they take.
+func (f NF) Check(args []string) error {
+	_, err := f.parse(args)
+	return err
+}
+
+// parse reads arguments and returns what makes the NF of them.
+func (f NF) parse(args []string) (build func() (nf.Function, error), err error) {
+	flags := f.flags()
+	build = f.define(flags)
+	err = flags.Parse(args)
+	switch {
+	case errors.Is(err, pflag.ErrHelp):
+		return nil, fmt.Errorf("%s:\n%s", f.Name, f.Usage())
+	case err == nil && flags.NArg() > 0:
+		err = fmt.Errorf("unexpected argument %q: it takes flags only; weft nf help %s lists them", flags.Arg(0), f.Name)
+	case err != nil:
+		err = fmt.Errorf("%w; weft nf help %s lists what it takes", err, f.Name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Name, err)
+	}
+	return build, nil
 }
 
 func (f NF) flags() *pflag.FlagSet {

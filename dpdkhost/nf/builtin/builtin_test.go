@@ -11,8 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"weft/dpdkhost/nf"
 	"weft/dpdkhost/nf/nftest"
+	"weft/topo"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files")
@@ -91,6 +94,51 @@ func TestTable(t *testing.T) {
 }
 
 // Every mistake is one line that says the NF, and what to write.
+// What topo knows of the NFs is true.
+func TestKinds(t *testing.T) {
+	kinds := topo.NFKinds()
+	if len(kinds) != len(All()) {
+		t.Errorf("topo knows %d of %d NFs", len(kinds), len(All()))
+	}
+	for i, f := range All() {
+		k := kinds[i]
+		if k.Name != f.Name {
+			t.Fatalf("topo has %s where %s is", k.Name, f.Name)
+		}
+		flags := f.flags()
+		f.define(flags)
+		for _, name := range slices.Concat(k.Reads, k.Writes, []string{k.Shared}) {
+			if name != "" && flags.Lookup(name) == nil {
+				t.Errorf("%s has no flag --%s", f.Name, name)
+			}
+		}
+		flags.VisitAll(func(g *pflag.Flag) {
+			what, _ := pflag.UnquoteUsage(g)
+			if named := slices.Contains(slices.Concat(k.Reads, k.Writes), g.Name); named != (strings.ToLower(what) == "file") {
+				t.Errorf("%s --%s is a %s, and topo says that it is a file: %v", f.Name, g.Name, what, named)
+			}
+		})
+	}
+}
+
+// Arguments can be checked without making anything.
+func TestCheck(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "x.pcap")
+	f, err := Find("pcap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Check([]string{"--file", file}); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(file); err == nil {
+		t.Error("a look at the arguments made the capture file")
+	}
+	if err := f.Check([]string{"--fiel", file}); err == nil || err.Error() != "pcap: unknown flag: --fiel; weft nf help pcap lists what it takes" {
+		t.Error(err)
+	}
+}
+
 func TestMistakes(t *testing.T) {
 	for line, want := range map[string]string{
 		"brigde":                           `no NF "brigde" comes with weft; did you mean bridge?`,

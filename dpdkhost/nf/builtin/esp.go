@@ -21,7 +21,7 @@ const encryptText = `
 Encrypts what is above IP with AES-GCM: IPsec's ESP in transport mode (RFC 4303, RFC 4106), as
 Linux and Wireshark know it. "decrypt" with the same key is the other end. The key is that of
 "ip xfrm": AES's 16, 24 or 32 bytes and 4 bytes of salt. Each direction, and each NF that encrypts,
-needs a key of its own: a key and a number used twice tell the text. Run one instance.
+needs a key of its own: a key and a number used twice tell the text. Run one instance of each.
 
 Packets become 34 to 37 bytes longer. Those that then exceed the MTU are dropped, and their senders told
 so by ICMP if they forbid fragments, as TCP does. Fragments and IPv6 extension headers are
