@@ -60,9 +60,10 @@ type flowTable struct {
 
 type maskTable struct {
 	mask  Key
-	parts []maskPart // the words of mask that are not zero
-	top   uint16     // no flow has a higher priority
-	slots []flowSlot // open addressing
+	words [inline]maskPart // the words of mask that are not zero, and then empty ones
+	wide  bool             // there are more
+	top   uint16           // no flow has a higher priority
+	slots []flowSlot       // open addressing
 	shift uint8
 	count int
 	// more has the flows of equal match and lower priority than that of the slot, the highest first.
@@ -78,7 +79,7 @@ const inline = 4
 
 // A flowSlot is what packets touch of a flow: one cache line.
 type flowSlot struct {
-	key [inline]uint64 // the parts of the masked key; of a wide mask their hash
+	key [inline]uint64 // the words of the masked key that may differ; of a wide mask a hash of all
 	FlowUse
 	flow     int32 // its index + 1; 0 in an empty slot
 	priority uint16
@@ -96,45 +97,50 @@ func newFlowTable(limit int) *flowTable { return &flowTable{limit: limit} }
 
 func newMaskTable(mask Key) *maskTable {
 	m := &maskTable{mask: mask, more: map[int32][]int32{}}
+	n := 0
 	for i, w := range mask {
+		if m.wide = w != 0 && n == inline; m.wide {
+			break
+		}
 		if w != 0 {
-			m.parts = append(m.parts, maskPart{uint64(i), w})
+			m.words[n] = maskPart{uint64(i), w}
+			n++
 		}
 	}
 	m.resize(16)
 	return m
 }
 
-// brief writes what a slot has of a key, and returns the slot's hash: a number of which every bit
-// depends on all of the key that the mask keeps, by the multiply-and-fold of wyhash.
-func (m *maskTable) brief(k *Key, brief *[inline]uint64) uint64 {
-	hash := uint64(hashSeed)
-	wide := len(m.parts) > inline
-	*brief = [inline]uint64{}
-	for i := range m.parts {
-		p := &m.parts[i]
-		word := k[p.word%8] & p.mask
-		if !wide {
-			brief[i%inline] = word
+// briefs writes what slots have of keys, and their hashes.
+func (m *maskTable) briefs(keys []Key, briefs *[burst][inline]uint64, hashes *[burst]uint64) {
+	if m.wide {
+		for i := range keys[:min(len(keys), burst)] {
+			masked := keys[i].and(&m.mask)
+			briefs[i] = [inline]uint64{masked.hash()}
+			hashes[i] = hashOf(&briefs[i])
 		}
-		hash = fold(hash^word, hashFactor)
+		return
 	}
-	if wide {
-		brief[0] = hash
+	w := m.words
+	for i := range keys[:min(len(keys), burst)] {
+		k, b := &keys[i], &briefs[i]
+		b[0], b[1] = k[w[0].word%8]&w[0].mask, k[w[1].word%8]&w[1].mask
+		b[2], b[3] = k[w[2].word%8]&w[2].mask, k[w[3].word%8]&w[3].mask
+		hashes[i] = hashOf(b)
 	}
-	return hash
 }
 
-// hashOf returns the hash of a slot.
-func (m *maskTable) hashOf(s *flowSlot) uint64 {
-	if len(m.parts) > inline {
-		return s.key[0]
-	}
-	hash := uint64(hashSeed)
-	for i := range m.parts {
-		hash = fold(hash^s.key[i%inline], hashFactor)
-	}
-	return hash
+// brief is briefs for one key.
+func (m *maskTable) brief(k *Key) (brief [inline]uint64, hash uint64) {
+	var briefs [burst][inline]uint64
+	var hashes [burst]uint64
+	m.briefs(unsafe.Slice(k, 1), &briefs, &hashes)
+	return briefs[0], hashes[0]
+}
+
+// hashOf mixes what a slot has of a key.
+func hashOf(brief *[inline]uint64) uint64 {
+	return fold(fold(brief[0]^hashSeed, brief[1]^hashFactor)^hashFactor, fold(brief[2]^hashFactor, brief[3]^hashSeed))
 }
 
 // burst bounds how many keys are looked up at once.
@@ -146,27 +152,42 @@ func (t *flowTable) lookup(keys []Key, found []*flowSlot) {
 	found = found[:len(keys)]
 	clear(found)
 	var briefs [burst][inline]uint64
-	var slots [burst]uint64
+	var hashes [burst]uint64
 	var hint int32
 	for _, m := range t.tables {
 		if surpass(found, m.top) {
 			break
 		}
-		for i := range keys {
-			slots[i] = m.brief(&keys[i], &briefs[i]) >> m.shift
+		m.briefs(keys, &briefs, &hashes)
+		slots, shift := m.slots, m.shift%64
+		if len(slots) > cached {
+			// A pass that only touches memory, so that the next does not wait.
+			for i := range keys {
+				hint += slots[hashes[i]>>shift].flow
+			}
 		}
-		// A pass that only touches memory, so that the next does not wait.
 		for i := range keys {
-			hint += m.slots[slots[i]].flow
-		}
-		for i := range keys {
-			s := t.find(m, &briefs[i], slots[i], &keys[i])
-			if s != nil && (found[i] == nil || s.priority > found[i].priority) {
+			b, at := &briefs[i], hashes[i]>>shift
+			s := &slots[at]
+			if differ(&s.key, b) || s.flow == 0 || m.wide {
+				if s = t.find(m, b, at, &keys[i]); s == nil {
+					continue
+				}
+			}
+			if found[i] == nil || s.priority > found[i].priority {
 				found[i] = s
 			}
 		}
 	}
 	keep(hint)
+}
+
+// cached is how many slots are likely to be in a cache.
+const cached = 1024
+
+// differ reports whether two are not equal.
+func differ(a, b *[inline]uint64) bool {
+	return (a[0]^b[0])|(a[1]^b[1])|(a[2]^b[2])|(a[3]^b[3]) != 0
 }
 
 // surpass reports whether all of a burst have found flows of at least a priority.
@@ -189,8 +210,7 @@ func (t *flowTable) find(m *maskTable, brief *[inline]uint64, at uint64, k *Key)
 		if s.flow == 0 {
 			return nil
 		}
-		differ := (s.key[0] ^ brief[0]) | (s.key[1] ^ brief[1]) | (s.key[2] ^ brief[2]) | (s.key[3] ^ brief[3])
-		if differ == 0 && (len(m.parts) <= inline || t.flows[s.flow-1].Key == k.and(&m.mask)) {
+		if !differ(&s.key, brief) && (!m.wide || t.flows[s.flow-1].Key == k.and(&m.mask)) {
 			return s
 		}
 		at++
@@ -204,8 +224,7 @@ func (t *flowTable) slot(match *Match) (*maskTable, *flowSlot) {
 		return nil, nil
 	}
 	m := t.tables[i]
-	var brief [inline]uint64
-	hash := m.brief(&match.Key, &brief)
+	brief, hash := m.brief(&match.Key)
 	return m, t.find(m, &brief, hash>>m.shift, &match.Key)
 }
 
@@ -292,8 +311,8 @@ func (t *flowTable) rank(m *maskTable, s *flowSlot, list []int32) {
 
 // insert gives a flow a slot.
 func (t *flowTable) insert(m *maskTable, n int32) {
-	var brief [inline]uint64
-	s := m.vacant(m.brief(&t.flows[n].Key, &brief))
+	brief, hash := m.brief(&t.flows[n].Key)
+	s := m.vacant(hash)
 	s.key = brief
 	t.show(s, n)
 	m.count++
@@ -313,7 +332,7 @@ func (m *maskTable) resize(n int) {
 	m.slots, m.shift = hugeSlice[flowSlot](n), uint8(64-bits.TrailingZeros(uint(n)))
 	for i := range old {
 		if s := &old[i]; s.flow != 0 {
-			*m.vacant(m.hashOf(s)) = *s
+			*m.vacant(hashOf(&s.key)) = *s
 		}
 	}
 	freeHuge(old)
@@ -427,13 +446,13 @@ func (t *flowTable) take(m *maskTable, s *flowSlot, flow int32) {
 	}
 	m.count--
 	wrap := uint64(len(m.slots) - 1)
-	hole := m.hashOf(s) >> m.shift
+	hole := hashOf(&s.key) >> m.shift
 	for &m.slots[hole] != s {
 		hole = (hole + 1) & wrap
 	}
 	// Close the gap, so that no search ends too early (Knuth, volume 3, algorithm 6.4R).
 	for at := (hole + 1) & wrap; m.slots[at].flow != 0; at = (at + 1) & wrap {
-		if home := m.hashOf(&m.slots[at]) >> m.shift; (at-home)&wrap >= (at-hole)&wrap {
+		if home := hashOf(&m.slots[at].key) >> m.shift; (at-home)&wrap >= (at-hole)&wrap {
 			m.slots[hole], hole = m.slots[at], at
 		}
 	}

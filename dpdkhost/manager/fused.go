@@ -33,9 +33,8 @@ func (m *Manager) runFused(n *Instance) {
 		if f.ticker != nil {
 			m.tick(n)
 		}
-		owner := n.owner()
+		m.own(part, n.owner())
 		for i := range part {
-			m.meta[part[i].Frame].owner = owner
 			f.batch[i].Load(&part[i], m.mem)
 		}
 		n.stats.Received += uint64(len(part))

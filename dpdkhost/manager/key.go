@@ -28,16 +28,8 @@ const (
 // parseKey reads the key of an Ethernet frame. Fields that the frame has not are zero. Of a
 // fragment that is not the first the ports are zero too.
 func parseKey(k *Key, frame []byte, port uint16) {
-	if len(frame) >= plainSize {
-		if p := (*[plainSize]byte)(frame); isPlain(p) {
-			k[0] = binary.BigEndian.Uint64(p[:]) &^ 0xffff
-			k[1] = binary.BigEndian.Uint64(p[6:]) &^ 0xffff
-			k[2], k[3] = 0, uint64(binary.BigEndian.Uint32(p[26:]))
-			k[4], k[5] = 0, uint64(binary.BigEndian.Uint32(p[30:]))
-			k[6] = uint64(binary.BigEndian.Uint32(p[34:])) << 16
-			k[7] = uint64(p[23])<<56 | uint64(p[15]>>2)<<48 | 4<<40 | typeIPv4<<16 | uint64(port)
-			return
-		}
+	if len(frame) >= plainSize && parsePlain(k, (*[plainSize]byte)(frame), port) {
+		return
 	}
 	*k = Key{}
 	k[7] = uint64(port)
@@ -70,13 +62,23 @@ func parseKey(k *Key, frame []byte, port uint16) {
 	}
 }
 
-// plainSize is what parseKey reads of a plain packet.
+// plainSize is what parsePlain reads.
 const plainSize = 38
 
-// isPlain reports whether a packet is what most are: TCP or UDP in IPv4 without options, VLAN or
-// fragments.
-func isPlain(p *[plainSize]byte) bool {
-	return binary.BigEndian.Uint16(p[12:]) == typeIPv4 && p[14] == 0x45 && binary.BigEndian.Uint16(p[20:])&0x1fff == 0 && (p[23] == 17 || p[23] == 6)
+// parsePlain reads the key of what most packets are: TCP or UDP in IPv4 without options, VLAN or
+// fragments. It reports whether it is such a packet.
+func parsePlain(k *Key, p *[plainSize]byte, port uint16) bool {
+	const version, notFirst = 0x45, 0x1fff
+	if binary.BigEndian.Uint16(p[12:]) != typeIPv4 || p[14] != version || binary.BigEndian.Uint16(p[20:])&notFirst != 0 || p[23] != 17 && p[23] != 6 {
+		return false
+	}
+	k[0] = binary.BigEndian.Uint64(p[:]) &^ 0xffff
+	k[1] = binary.BigEndian.Uint64(p[6:]) &^ 0xffff
+	k[2], k[3] = 0, uint64(binary.BigEndian.Uint32(p[26:]))
+	k[4], k[5] = 0, uint64(binary.BigEndian.Uint32(p[30:]))
+	k[6] = uint64(binary.BigEndian.Uint32(p[34:])) << 16
+	k[7] = uint64(p[23])<<56 | uint64(p[15]>>2)<<48 | 4<<40 | typeIPv4<<16 | uint64(port)
+	return true
 }
 
 func parseIPv4(k *Key, p []byte) {
@@ -147,6 +149,15 @@ const (
 	hashSeed   = 0xa0761d6478bd642f
 	hashFactor = 0xe7037ed1a0b428db
 )
+
+// hash mixes a key into a number of which every bit depends on every field. It is the
+// multiply-and-fold of wyhash.
+func (k *Key) hash() uint64 {
+	h := fold(k[0]^hashSeed, k[1]^hashFactor)
+	h = fold(k[2]^h, k[3]^hashSeed)
+	h = fold(k[4]^h, k[5]^hashFactor)
+	return fold(k[6]^h^hashSeed, k[7]^hashFactor)
+}
 
 // flowHash is the same for all packets of a flow, both ways, so that an instance hears whole
 // conversations, and not 0: it leaves out what differs between hops, which end sends, and, of ICMP,

@@ -83,8 +83,9 @@ func (m *Manager) begin(p *entry, list []shm.Desc, c *chain) {
 
 // place says that packets are at a place.
 func (m *Manager) place(list []shm.Desc, at place) {
+	metas := m.meta
 	for k := range list {
-		m.meta[list[k].Frame].place = at // in one piece: so it is one store
+		metas[list[k].Frame].place = at // in one piece: so it is one store
 	}
 }
 
@@ -112,30 +113,36 @@ func (m *Manager) discard(list []shm.Desc, count *uint64) {
 // one is a packet as a list.
 func one(d *shm.Desc) []shm.Desc { return unsafe.Slice(d, 1) }
 
-// dispatch does what an NF decided.
+// dispatch does what an NF decided. Nothing in a descriptor is believed: it must lie in its frame, and
+// the frame must be the NF's own.
 func (m *Manager) dispatch(n *Instance, batch []shm.Desc) {
-	owner := n.owner()
+	owner, metas, mem, guard := n.owner(), m.meta, m.mem, n.guard
 	// The run that grows begins at from. Its packets are at one place and have one verdict.
 	var at place
-	var first shm.Desc
+	var action shm.Action
+	var to uint16
 	from := 0
 	for k := range batch {
 		d := &batch[k]
-		if !m.accept(n, d, owner) {
+		if guard != nil && !guard.in(m, n, d) || !mem.Valid(d) || metas[d.Frame].owner != owner {
+			n.stats.Invalid++
 			m.decide(n, batch[from:k], at)
 			from = k + 1
 			continue
 		}
-		mt := &m.meta[d.Frame]
+		mt := &metas[d.Frame]
+		if mt.stamp != 0 || mt.fresh {
+			m.note(n, mt)
+		}
 		here := mt.place
-		here.owner = ownerManager // from now on the NF has no other descriptor of the frame
-		mt.owner = ownerManager
+		here.owner = ownerManager
+		mt.owner = ownerManager // from now on the NF has no other descriptor of the frame
 		d.Port = here.port
-		if k > from && here == at && d.Action == first.Action && d.To == first.To {
+		if here == at && d.Action == action && d.To == to && k > from {
 			continue
 		}
 		m.decide(n, batch[from:k], at)
-		from, at, first = k, here, *d
+		from, at, action, to = k, here, d.Action, d.To
 	}
 	m.decide(n, batch[from:], at)
 	if n.fresh < n.Fresh {
@@ -143,25 +150,18 @@ func (m *Manager) dispatch(n *Instance, batch []shm.Desc) {
 	}
 }
 
-// accept reports whether a descriptor from an NF is good. Nothing in it is believed: it must lie
-// in its frame, and the frame must be the NF's own.
-func (m *Manager) accept(n *Instance, d *shm.Desc, owner uint16) bool {
-	if n.guard != nil && !n.guard.in(m, n, d) || !m.mem.Valid(d) || m.meta[d.Frame].owner != owner {
-		n.stats.Invalid++
-		return false
+// note does for a packet from an NF what few need: it measures how long it took, or makes it a packet
+// that was an empty frame.
+func (m *Manager) note(n *Instance, mt *meta) {
+	if mt.stamp != 0 {
+		n.latency.Add(m.sinceStamp(mt.stamp))
+		mt.stamp = 0
 	}
-	if mt := &m.meta[d.Frame]; mt.stamp != 0 || mt.fresh {
-		if mt.stamp != 0 {
-			n.latency.Add(m.sinceStamp(mt.stamp))
-			mt.stamp = 0
-		}
-		if mt.fresh {
-			mt.fresh = false
-			mt.chain, mt.pos = m.origin(n)
-			n.fresh--
-		}
+	if mt.fresh {
+		mt.fresh = false
+		mt.chain, mt.pos = m.origin(n)
+		n.fresh--
 	}
-	return true
 }
 
 // decide does with packets that are at one place what an NF decided about the first of them.
@@ -331,9 +331,7 @@ func (m *Manager) deliver(n *Instance) {
 	}
 	owner := n.owner()
 	fit := min(len(n.out), n.rings.Receive.Free())
-	for k := range n.out[:fit] {
-		m.meta[n.out[k].Frame].owner = owner
-	}
+	m.own(n.out[:fit], owner)
 	for ; n.sample < fit; n.sample += latencySample {
 		m.meta[n.out[n.sample].Frame].stamp = m.stamp()
 	}
@@ -369,6 +367,14 @@ func (m *Manager) deliver(n *Instance) {
 	}
 }
 
+// own says whose packets are.
+func (m *Manager) own(list []shm.Desc, owner uint16) {
+	metas := m.meta
+	for k := range list {
+		metas[list[k].Frame].owner = owner
+	}
+}
+
 // toPort queues packets for a port.
 func (m *Manager) toPort(list []shm.Desc, number uint16) {
 	if int(number) >= len(m.ports) || m.ports[number] == nil {
@@ -384,8 +390,9 @@ func (m *Manager) toPort(list []shm.Desc, number uint16) {
 
 func (m *Manager) transmit(p *entry) {
 	var bytes uint64
+	metas := m.meta
 	for k := range p.out {
-		m.meta[p.out[k].Frame] = meta{place: place{owner: ownerPort}}
+		metas[p.out[k].Frame] = meta{place: place{owner: ownerPort}}
 		bytes += uint64(p.out[k].Length)
 	}
 	sent := p.port.Send(p.out, m.pool)

@@ -156,6 +156,11 @@ func (m *Memory) Valid(d *Desc) bool {
 	if d.Frame < m.small {
 		return uint64(d.Offset)+uint64(d.Length) <= FrameSize
 	}
+	return m.validLarge(d)
+}
+
+//go:noinline
+func (m *Memory) validLarge(d *Desc) bool {
 	_, size := m.place(d.Frame)
 	return size != 0 && uint64(d.Offset)+uint64(d.Length) <= uint64(size)
 }
