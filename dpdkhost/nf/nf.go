@@ -14,7 +14,8 @@
 // # Protocol
 //
 // For NFs in other languages. An NF connects to the Unix socket of type SOCK_SEQPACKET whose path
-// is in WEFT_NF, and sends a Hello as JSON; in it the key is WEFT_NF_KEY, if that is set. It gets a
+// is in WEFT_NF, and sends a Hello as JSON; in it the version is 1, and the key is WEFT_NF_KEY, if that
+// is set. It gets a
 // Welcome as JSON, and with it four files (SCM_RIGHTS): packet memory, rings, the bell's word
 // and the bell's eventfd. From then on each message of the manager is a Request, to be answered with
 // a Reply of the same ID. The end of the connection ends the NF, and the other way round.
@@ -32,10 +33,25 @@
 // order.
 package nf
 
-import "weft/dpdkhost/shm"
+import (
+	"fmt"
+
+	"weft/dpdkhost/shm"
+)
+
+// Protocol is the version of the protocol that this package speaks. It grows with every change that
+// the other side must know of; a manager takes NFs of its own version only.
+const Protocol = 1
+
+// OtherVersion is the error of a manager or an NF of another version; who says which of the two
+// that is.
+func OtherVersion(who string, version int) error {
+	return fmt.Errorf("%s version %d of the NF protocol, and this is %d; renew the NF's library by weft nf new --library DIRECTORY, with the weft that runs the network, and build the NF again", who, version, Protocol)
+}
 
 // A Hello is an NF's first message.
 type Hello struct {
+	Version int    `json:"version"`           // Protocol
 	Key     string `json:"key,omitempty"`     // of an NF that the manager started
 	Name    string `json:"name,omitempty"`    // of one that it did not
 	Service int    `json:"service,omitempty"` // likewise
@@ -50,6 +66,8 @@ type Hello struct {
 
 // A Welcome answers a Hello.
 type Welcome struct {
+	Version int `json:"version"` // Protocol
+
 	Error  string `json:"error,omitempty"` // then there is nothing else
 	ID     int    `json:"id"`
 	Frames int    `json:"frames"`

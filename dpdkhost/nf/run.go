@@ -104,6 +104,7 @@ func Connect(path string, h Hello) (*Connection, error) {
 }
 
 func greet(conn *net.UnixConn, h Hello) (*Connection, error) {
+	h.Version = Protocol
 	hello, err := json.Marshal(h)
 	if err != nil {
 		return nil, err
@@ -128,6 +129,9 @@ func greet(conn *net.UnixConn, h Hello) (*Connection, error) {
 	}
 	if c.Error != "" {
 		return nil, errors.New(c.Error)
+	}
+	if c.Version != Protocol {
+		return nil, OtherVersion("it speaks", c.Version)
 	}
 	if len(files) != 4 {
 		return nil, fmt.Errorf("it sent %d files, not 4", len(files))

@@ -21,7 +21,7 @@ import (
 func hostile() {
 	conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: os.Getenv(nf.SocketVariable), Net: "unixpacket"})
 	check(err)
-	hello, err := json.Marshal(nf.Hello{Key: os.Getenv(nf.KeyVariable), Fresh: 32})
+	hello, err := json.Marshal(nf.Hello{Version: nf.Protocol, Key: os.Getenv(nf.KeyVariable), Fresh: 32})
 	check(err)
 	_, err = conn.Write(hello)
 	check(err)

@@ -59,12 +59,15 @@ func (s *server) serve(c *net.UnixConn) {
 	}
 	var h nf.Hello
 	err = json.Unmarshal(buffer[:n], &h)
+	if err == nil && h.Version != nf.Protocol {
+		err = nf.OtherVersion("the NF speaks", h.Version)
+	}
 	var i *instance
 	if err == nil {
 		i, err = s.welcome(c, h)
 	}
 	if err != nil {
-		text, _ := json.Marshal(nf.Welcome{Error: err.Error()})
+		text, _ := json.Marshal(nf.Welcome{Version: nf.Protocol, Error: err.Error()})
 		c.Write(text) // who does not read it will see the end
 		s.log.Warn("NF refused", "name", h.Name, "error", err)
 		return
@@ -247,7 +250,7 @@ func (s *server) take(i *instance, c *net.UnixConn, h nf.Hello) error {
 
 // hand sends the welcome and its files.
 func (s *server) hand(i *instance, c *net.UnixConn, rings *shm.Pair, mem *shm.Memory) error {
-	w := nf.Welcome{ID: int(i.mi.ID), ReadOnly: i.mi.Trust == manager.ReadOnly}
+	w := nf.Welcome{Version: nf.Protocol, ID: int(i.mi.ID), ReadOnly: i.mi.Trust == manager.ReadOnly}
 	w.Frames, w.Large = mem.Frames()
 	if s.own(i) {
 		w.Spin = int64(spinTime)

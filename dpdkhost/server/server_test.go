@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -73,6 +75,15 @@ func testNF(kind string) {
 		hostile()
 	case "deaf": // never connects
 		time.Sleep(time.Hour)
+	case "old": // of a time when no version was said
+		c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: os.Getenv(nf.SocketVariable), Net: "unixpacket"})
+		if err == nil {
+			_, err = fmt.Fprintf(c, `{"key":%q}`, os.Getenv(nf.KeyVariable))
+		}
+		if err == nil {
+			_, err = io.Copy(os.Stdout, c)
+		}
+		fmt.Println(err)
 	case "writer":
 		nf.Run(func(batch []nf.Packet) {
 			for i := range batch {
@@ -512,9 +523,10 @@ func TestStartErrors(t *testing.T) {
 		"NF manager of s1: port 1/none.pcap":                             {Ports: []Port{{1, port.Config{Kind: port.Pcap, Replay: port.Replay{File: "1/none.pcap"}}}}},
 		"NF manager of s1: NF broken: exited with status 1; it said: sh": {NFs: []topo.NF{{Name: "broken", Service: 1, Command: "echo sh; exit 1"}}},
 		"NF manager of s1: NF here: exited with status 1; it said: /usr": {NFs: []topo.NF{{Name: "here", Service: 1, Command: "pwd; exit 1", Dir: "/usr"}}},
-		`NF manager of s1: flow "x": unknown field "x"`:                  {Rules: []string{"x"}},
-		`NF manager of s1: chain c: it ends at port -1`:                  {Chains: []topo.Chain{{Name: "c", Out: -1}}},
-		"NF manager of s1: NF a: restart \"sometimes\"":                  {NFs: []topo.NF{{Name: "a", Command: "x", Service: 1, Restart: "sometimes"}}},
+		`NF manager of s1: NF old: exited with status 0; it said: {"version":1,"error":"the NF speaks version 0 of the NF protocol, and this is 1; renew`: {NFs: []topo.NF{{Name: "old", Service: 1, Command: command("old")}}},
+		`NF manager of s1: flow "x": unknown field "x"`: {Rules: []string{"x"}},
+		`NF manager of s1: chain c: it ends at port -1`: {Chains: []topo.Chain{{Name: "c", Out: -1}}},
+		"NF manager of s1: NF a: restart \"sometimes\"": {NFs: []topo.NF{{Name: "a", Command: "x", Service: 1, Restart: "sometimes"}}},
 	} {
 		if _, err := tryStart(t, c); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%v\nwant %s", err, want)

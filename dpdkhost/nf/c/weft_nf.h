@@ -101,6 +101,8 @@ static inline void weft_ask(int what);
 
 /* ---- the shared memory ---------------------------------------------------------------- */
 
+/* The version of the NF protocol; a manager takes NFs of its own only. */
+#define WEFT_PROTOCOL 1
 #define WEFT_FRAME 2048u
 #define WEFT_LARGE (68u << 10)
 #define WEFT_BATCH 256
@@ -513,12 +515,15 @@ static inline int weft_connect(void)
 	weft_nf.socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	if (weft_nf.socket < 0 || connect(weft_nf.socket, (struct sockaddr *)&address, sizeof address) < 0)
 		return weft_fail("connect to the NF manager");
-	weft_append(text, sizeof text, &used, "{\"key\":", 0);
+	weft_append(text, sizeof text, &used, "{\"version\":", 0);
+	char number[16];
+	snprintf(number, sizeof number, "%d", WEFT_PROTOCOL);
+	weft_append(text, sizeof text, &used, number, 0);
+	weft_append(text, sizeof text, &used, ",\"key\":", 0);
 	weft_append(text, sizeof text, &used, key ? key : "", 1);
 	weft_append(text, sizeof text, &used, ",\"name\":", 0);
 	weft_append(text, sizeof text, &used, name ? name : "", 1);
 	weft_append(text, sizeof text, &used, ",\"service\":", 0);
-	char number[16];
 	snprintf(number, sizeof number, "%d", service ? atoi(service) : 0);
 	weft_append(text, sizeof text, &used, number, 0);
 	if (weft_nf.asked & WEFT_WIRE)
@@ -541,6 +546,12 @@ static inline int weft_connect(void)
 	char *why = (char *)weft_json(text, "error"), *next;
 	if (why && (why = weft_json_string(why, &next)))
 		return weft_fail(why);
+	if (weft_json_number(text, "version") != WEFT_PROTOCOL) {
+		static char other[256];
+		snprintf(other, sizeof other, "the NF manager speaks version %llu of the NF protocol, and this is %d; renew weft_nf.h by weft nf new --library DIRECTORY, with the weft that runs the network, and build the NF again",
+			 (unsigned long long)weft_json_number(text, "version"), WEFT_PROTOCOL);
+		return weft_fail(other);
+	}
 	struct cmsghdr *c = CMSG_FIRSTHDR(&message);
 	int files[4];
 	if (!c || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof files))

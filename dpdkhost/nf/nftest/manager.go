@@ -22,6 +22,8 @@ type Manager struct {
 	// Path is that of the socket, for WEFT_NF.
 	Path  string
 	Hello nf.Hello
+	// Version is that of the protocol which it says that it speaks; NewManager sets nf.Protocol.
+	Version int
 
 	listener *net.UnixListener
 	conn     *net.UnixConn
@@ -36,7 +38,7 @@ const patience = 20 * time.Second
 // NewManager listens for an NF.
 func NewManager(t testing.TB) *Manager {
 	t.Helper()
-	m := &Manager{Lab: New(t), Path: filepath.Join(t.TempDir(), "nf")}
+	m := &Manager{Lab: New(t), Version: nf.Protocol, Path: filepath.Join(t.TempDir(), "nf")}
 	var err error
 	if m.rings, err = shm.NewPair(1024); err != nil {
 		t.Fatal(err)
@@ -67,7 +69,7 @@ func (m *Manager) Accept() {
 	if err := json.Unmarshal(m.read(), &m.Hello); err != nil {
 		m.t.Fatal(err)
 	}
-	welcome, err := json.Marshal(nf.Welcome{ID: 1, Frames: frames, Large: large})
+	welcome, err := json.Marshal(nf.Welcome{Version: m.Version, ID: 1, Frames: frames, Large: large})
 	if err != nil {
 		m.t.Fatal(err)
 	}

@@ -187,6 +187,28 @@ func TestAsks(t *testing.T) {
 	}
 }
 
+// A manager of another version is not served, and who started the NF learns what to do.
+func TestOtherVersion(t *testing.T) {
+	for _, language := range Languages() {
+		t.Run(language, func(t *testing.T) {
+			program := built(t, language)
+			m := nftest.NewManager(t)
+			m.Version = nf.Protocol + 1
+			p := run(t, program, m, "WEFT_NF_SERVICE=1")
+			m.Accept()
+			if m.Hello.Version != nf.Protocol {
+				t.Errorf("it says that it speaks version %d", m.Hello.Version)
+			}
+			if err := <-p.ended; err == nil {
+				t.Error("it serves a manager of another version")
+			}
+			if want := "version 2 of the NF protocol, and this is 1; renew"; !strings.Contains(p.stderr.String(), want) {
+				t.Errorf("%q, want %q", p.stderr.String(), want)
+			}
+		})
+	}
+}
+
 func TestNew(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "my nf")
 	if err := New(dir, "pascal"); err == nil || err.Error() != `language "pascal": there is go and c` {
