@@ -121,16 +121,18 @@ type Instance struct {
 	Received   uint64 `json:"received"`
 	Sent       uint64 `json:"sent"`
 	RxDrops    uint64 `json:"rxDrops"` // its ring was full
-	TxDrops    uint64 `json:"txDrops"`
 	Out        uint64 `json:"out"`
 	ToNF       uint64 `json:"toNF"`
 	Dropped    uint64 `json:"dropped"` // by its verdict
 	Next       uint64 `json:"next"`
-	Buffered   uint64 `json:"buffered"`
 	Cloned     uint64 `json:"cloned"`
 	Controller uint64 `json:"controller"`
 	Invalid    uint64 `json:"invalid"` // descriptors that were not its own
-	Wakeups    uint64 `json:"wakeups"`
+	Wakeups    uint64 `json:"wakeups"` // it slept, and was woken for packets
+	// TxDrops and Buffered are OpenNetVM's: an NF of weft's waits when the manager has no room, and
+	// keeps packets without a word.
+	TxDrops  uint64 `json:"txDrops,omitempty"`
+	Buffered uint64 `json:"buffered,omitempty"`
 
 	// Latency of a packet in this hop, from the manager to the verdict, sampled.
 	Latency Latency `json:"latency"`

@@ -234,3 +234,31 @@ func TestSourceWithoutChain(t *testing.T) {
 		return s.Drops.ChainEnd == 3
 	})
 }
+
+// A wake-up is counted when an NF slept, and not when it was busy.
+func TestWakeups(t *testing.T) {
+	b := managertest.New(t)
+	b.Must(b.SetChain(manager.Chain{manager.DefaultChain, []uint16{1}, 2}))
+	n, rings, _, err := b.Attach(manager.Instance{Service: 1}, 64)
+	b.Must(err)
+	counted := func(received, wakeups uint64) {
+		t.Helper()
+		b.Eventually("packets are counted", func() bool {
+			s, err := b.Snapshot()
+			b.Must(err)
+			if s.Instances[0].Wakeups > wakeups {
+				t.Fatalf("%d wake-ups, want %d", s.Instances[0].Wakeups, wakeups)
+			}
+			return s.Instances[0].Received == received && s.Instances[0].Wakeups == wakeups
+		})
+	}
+	b.Send("busy")
+	counted(1, 0)
+	rings.Receive.Pop(make([]shm.Desc, 1))
+	rings.Receive.Wait(-1, func() bool { b.Send("asleep"); return false }) // which it says before it asks
+	counted(2, 1)
+	b.Send("awake")
+	counted(3, 1)
+	_, err = b.Detach(n)
+	b.Must(err)
+}

@@ -331,11 +331,18 @@ func (m *Manager) flush() (more bool) {
 	return more
 }
 
+// wake wakes the NF's process if it sleeps.
+func (i *Instance) wake() {
+	if i.rings.Receive.Wake() {
+		i.stats.Wakeups++
+	}
+}
+
 // wake wakes the NFs that got packets since the last time: late, so that on a shared processor
 // they find many.
 func (m *Manager) wake() {
 	for _, i := range m.waking {
-		i.rings.Receive.Wake()
+		i.wake()
 		i.waking = false
 	}
 	m.waking = m.waking[:0]

@@ -360,7 +360,7 @@ func (m *Manager) deliver(n *Instance) {
 		m.refill(n)
 	}
 	if !n.Shared || n.rings.Receive.Free() < n.rings.Receive.Cap()/2 {
-		n.rings.Receive.Wake()
+		n.wake()
 	} else if !n.waking {
 		n.waking = true
 		m.waking = append(m.waking, n)

@@ -54,6 +54,7 @@ type InstanceStats struct {
 	Cloned      uint64 `json:"cloned"`
 	Dropped     uint64 `json:"dropped"` // by its verdict
 	Controller  uint64 `json:"controller"`
+	Wakeups     uint64 `json:"wakeups"` // it slept, and was woken for packets
 	Invalid     uint64 `json:"invalid"` // descriptors of frames that are not its own, or beyond their frame
 }
 

@@ -92,7 +92,7 @@ func (i *instance) show(n manager.InstanceSnapshot) dpdkhost.Instance {
 		ID: int(i.mi.ID), Name: i.nf.Name, Service: i.nf.Service, Core: i.nf.Core, PID: cmp.Or(i.worker, i.pid), State: i.state, Restarts: i.restarts,
 		Fused: i.nf.Fused, Trust: string(i.mi.Trust), Log: i.logPath,
 		Received: n.Received, Sent: n.Transmitted, RxDrops: n.ReceiveDrop, Out: n.Out, ToNF: n.ToNF, Dropped: n.Dropped,
-		Next: n.Next, Cloned: n.Cloned, Controller: n.Controller, Invalid: n.Invalid,
+		Next: n.Next, Cloned: n.Cloned, Controller: n.Controller, Invalid: n.Invalid, Wakeups: n.Wakeups,
 		Latency:  dpdkhost.Latency{P50: n.P50, P99: n.P99, Max: n.Max},
 		Counters: maps.Clone(i.counters),
 	}

@@ -74,12 +74,13 @@ func (r *Ring) Push(list []Desc) int {
 // Publish shows the consumer what was pushed.
 func (r *Ring) Publish() { r.shared.tail.Store(r.tail) }
 
-// Wake wakes the consumer if it sleeps. Call it late, after other work: on a shared processor
-// the consumer would push the producer aside.
-func (r *Ring) Wake() {
-	if r.shared.sleep.Load() != 0 && r.shared.sleep.Swap(0) != 0 {
+// Wake wakes the consumer if it sleeps, and reports whether it did. Call it late, after other
+// work: on a shared processor the consumer would push the producer aside.
+func (r *Ring) Wake() (woken bool) {
+	if woken = r.shared.sleep.Load() != 0 && r.shared.sleep.Swap(0) != 0; woken {
 		futexWake(&r.shared.sleep)
 	}
+	return woken
 }
 
 // Pop copies descriptors out of the ring and returns how many.
