@@ -64,6 +64,7 @@ func (m *Manager) RemovePort(number uint16) error {
 		}
 		p := m.ports[number]
 		m.ports[number] = nil
+		m.drops.NoPort += uint64(len(p.out))
 		for _, d := range p.out {
 			m.pool.Free(d.Frame)
 		}

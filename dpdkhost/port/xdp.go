@@ -444,6 +444,9 @@ func (x *xdp) FD() int {
 	return x.queues[0].fd
 }
 
+// Resize tells the port the new MTU of its interface.
+func (x *xdp) Resize(mtu int) { x.max = min(mtu+14+4, smallRoom) }
+
 // Lost counts packets.
 func (x *xdp) Lost() (received, sent uint64) {
 	sent = x.dropped

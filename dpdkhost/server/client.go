@@ -102,6 +102,19 @@ func (c *Client) Change(ctx context.Context, change dpdkhost.Change) error {
 	return err
 }
 
+// AddPorts opens ports while the manager runs: all, or none.
+func (c *Client) AddPorts(ctx context.Context, list ...Port) error {
+	_, err := call[struct{}](ctx, c, http.MethodPost, "/ports/add", list)
+	return err
+}
+
+// RemovePorts takes ports away while the manager runs; the rest goes on. Those that are not there,
+// as one whose interface vanished, are no error.
+func (c *Client) RemovePorts(ctx context.Context, numbers ...int) error {
+	_, err := call[struct{}](ctx, c, http.MethodPost, "/ports/remove", numbers)
+	return err
+}
+
 // Command sends words to an NF and returns what it answers.
 func (c *Client) Command(ctx context.Context, instance int, words []string) (string, error) {
 	return call[string](ctx, c, http.MethodPost, "/command", commanding{instance, words})

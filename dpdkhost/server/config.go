@@ -82,17 +82,8 @@ func (c *Config) Validate() error {
 	if c.Dir == "" || len(filepath.Join(c.Dir, controlName)) > maxPath {
 		fail("the directory %q: a socket in it needs a path of at most %d bytes", c.Dir, maxPath)
 	}
-	ports := map[int]bool{}
-	for _, p := range c.Ports {
-		if p.Number < 1 || p.Number > manager.MaxPort {
-			fail("port %s: number %d: write one from 1 to %d", p.Device, p.Number, manager.MaxPort)
-		} else if ports[p.Number] {
-			fail("port %s: there are two ports %d", p.Device, p.Number)
-		}
-		ports[p.Number] = true
-		if err := p.Validate(); err != nil {
-			errs = append(errs, err)
-		}
+	if err := validatePorts(c.Ports); err != nil {
+		errs = append(errs, err)
 	}
 	for _, f := range c.NFs {
 		if err := validateNF(f); err != nil {
@@ -111,6 +102,22 @@ func (c *Config) Validate() error {
 		if _, err := manager.ParseFlow(f); err != nil {
 			errs = append(errs, fmt.Errorf("flow %q: %w", f, err))
 		}
+	}
+	return errors.Join(errs...)
+}
+
+// validatePorts looks at ports to be opened.
+func validatePorts(list []Port) error {
+	var errs []error
+	seen := map[int]bool{}
+	for _, p := range list {
+		if p.Number < 1 || p.Number > manager.MaxPort {
+			errs = append(errs, fmt.Errorf("port %s: number %d: write one from 1 to %d", p.Device, p.Number, manager.MaxPort))
+		} else if seen[p.Number] {
+			errs = append(errs, fmt.Errorf("port %s: there are two ports %d", p.Device, p.Number))
+		}
+		seen[p.Number] = true
+		errs = append(errs, p.Validate())
 	}
 	return errors.Join(errs...)
 }

@@ -62,6 +62,10 @@ func (s *server) handler() http.Handler {
 		}
 		return struct{}{}, err
 	})
+	handle(mux, "POST /ports/add", func(_ context.Context, list []Port) (struct{}, error) { return struct{}{}, s.addPorts(list) })
+	handle(mux, "POST /ports/remove", func(_ context.Context, numbers []int) (struct{}, error) {
+		return struct{}{}, s.removePorts(numbers)
+	})
 	handle(mux, "POST /change", func(_ context.Context, c dpdkhost.Change) (struct{}, error) {
 		return struct{}{}, s.change(c)
 	})

@@ -62,7 +62,7 @@ func (s *server) setControllers(targets []string) error {
 
 // openFlowPorts returns the ports, and the services that there are, as controllers see them.
 func (s *server) openFlowPorts() (list []agent.Port) {
-	for _, p := range s.config.Ports {
+	for _, p := range s.openPorts() {
 		port := agent.Port{Number: uint32(p.Number), Name: portName(p.Config), MAC: localMAC(p.Number), Up: true}
 		if i, err := net.InterfaceByName(p.Device); err == nil {
 			port.Up = i.Flags&net.FlagRunning != 0

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,9 +29,11 @@ type server struct {
 	spawner *spawner
 	cpus    []int // that this process may use
 	end     context.CancelFunc
-	kinds   map[int]port.Kind // of the ports
+	opener  *port.Opener
+	plug    sync.Mutex // one change of the ports after the other
 
 	mu        sync.Mutex
+	ports     []openPort
 	instances []*instance // in the order of their starts
 	keys      map[string]*instance
 	closing   bool
@@ -50,7 +51,7 @@ func Run(ctx context.Context, c Config, log *slog.Logger, ready func()) (err err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s := &server{config: c, log: log, end: cancel, keys: map[string]*instance{}, kinds: map[int]port.Kind{}}
+	s := &server{config: c, log: log, end: cancel, keys: map[string]*instance{}}
 	if s.cpus, err = processors(); err != nil {
 		return err
 	}
@@ -94,6 +95,11 @@ func Run(ctx context.Context, c Config, log *slog.Logger, ready func()) (err err
 	go s.accept(nfs)
 	defer nfs.Close()
 	defer s.closeInstances()
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	if err := s.watchInterfaces(watching); err != nil {
+		log.Warn("the manager will not notice when interfaces of its ports vanish", "error", err)
+	}
 	if err := s.setUp(ctx); err != nil {
 		return errors.Join(err, control.Close())
 	}
@@ -141,24 +147,9 @@ func (s *server) setUp(ctx context.Context) error {
 		}
 	}
 	// Last, so that no packet comes before who takes it.
-	opener := port.NewOpener(s.m)
-	var opened []manager.NewPort
-	for _, p := range s.config.Ports {
-		o, kind, err := opener.Open(p.Config)
-		if err != nil {
-			for _, o := range opened {
-				err = errors.Join(err, o.Port.Close())
-			}
-			return err
-		}
-		opened = append(opened, manager.NewPort{Number: uint16(p.Number), Name: portName(p.Config), Port: o})
-		s.kinds[p.Number] = kind
-	}
-	return s.m.AddPorts(opened...)
+	s.opener = port.NewOpener(s.m)
+	return s.addPorts(s.config.Ports)
 }
-
-// portName is what people know a port by.
-func portName(c port.Config) string { return cmp.Or(c.Device, c.File, c.Sink, string(c.Kind)) }
 
 func (s *server) addFlow(text string) error {
 	f, err := manager.ParseFlow(text)

@@ -15,6 +15,7 @@ import (
 	"weft/dpdkhost"
 	"weft/dpdkhost/manager"
 	"weft/dpdkhost/nf"
+	"weft/dpdkhost/port"
 	"weft/topo"
 )
 
@@ -42,9 +43,13 @@ func (s *server) state(ctx context.Context) (*dpdkhost.State, error) {
 		Ports: []dpdkhost.Port{}, Chains: []topo.Chain{}, Flows: []dpdkhost.Flow{}, Drops: map[string]uint64{},
 		Pool: dpdkhost.Pool{Frames: small + large, Free: snap.Small + snap.Large, Huge: s.m.Memory().Huge()},
 	}
+	kinds := map[int]port.Kind{}
+	for _, p := range s.openPorts() {
+		kinds[p.Number] = p.kind
+	}
 	for _, p := range snap.Ports {
 		st.Ports = append(st.Ports, dpdkhost.Port{
-			Number: int(p.Number), Name: p.Name, Kind: string(s.kinds[int(p.Number)]),
+			Number: int(p.Number), Name: p.Name, Kind: string(kinds[int(p.Number)]),
 			Received: p.Received, RxBytes: p.ReceivedBytes, Sent: p.Sent, TxBytes: p.SentBytes,
 			RxDrops: p.LostReceived, TxDrops: p.SendDrop + p.LostSent, BackPressure: p.BackPressure,
 		})
