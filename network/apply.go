@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"weft/internal/ovs"
 	"weft/node"
 	"weft/topo"
 )
@@ -91,9 +90,9 @@ func (a *application) run(ctx context.Context) error {
 		a.edited(a.putBack)
 	}
 	a.tellTopology()
-	if err := a.add(ctx); err != nil {
+	if startAgain, err := a.add(ctx); err != nil {
 		a.edited(a.dropAdded)
-		return err
+		return errors.Join(err, startAgain())
 	}
 	if err := a.changeAll(ctx); err != nil {
 		return err
@@ -145,19 +144,25 @@ func to[T any](list []topo.Change[T]) (all []T) {
 // remove takes links, switches and hosts away.
 func (a *application) remove(ctx context.Context) error {
 	d := a.diff
-	if links := slices.Concat(d.Links.Remove, from(d.Links.Replace)); len(links) > 0 {
-		if err := a.detach(ctx, links...); err != nil {
+	switches := slices.Concat(d.Switches.Remove, from(d.Switches.Replace))
+	for _, sw := range switches { // before their links
+		if err := a.endSwitch(ctx, sw); err != nil {
 			return err
 		}
-		a.edited(func(p *topo.Plan) { p.Drop(nil, links) })
+	}
+	if links := slices.Concat(d.Links.Remove, from(d.Links.Replace)); len(links) > 0 {
+		startAgain, err := a.detach(ctx, links...)
+		if err == nil {
+			a.edited(func(p *topo.Plan) { p.Drop(nil, links) })
+		}
+		if err := errors.Join(err, startAgain()); err != nil {
+			return err
+		}
 	}
 	for _, l := range d.Links.Remove {
 		a.linkDone(KindLinkRemoved, l, "removed link")
 	}
-	for _, sw := range slices.Concat(d.Switches.Remove, from(d.Switches.Replace)) {
-		if err := a.endSwitch(ctx, sw); err != nil {
-			return err
-		}
+	for _, sw := range switches {
 		a.edited(func(p *topo.Plan) { p.Drop([]string{sw.Name}, nil) })
 		a.nodeDone(KindNodeRemoved, sw.Name, "removed switch")
 	}
@@ -173,45 +178,46 @@ func (a *application) remove(ctx context.Context) error {
 	return nil
 }
 
-// add makes controllers, nodes and links, all or none.
-func (a *application) add(ctx context.Context) (err error) {
+// add makes controllers, nodes and links, all or none. After an error startAgain is to be called
+// when the plan is without them.
+func (a *application) add(ctx context.Context) (startAgain func() error, err error) {
 	d := a.diff
 	hosts := slices.Concat(to(d.Hosts.Replace), d.Hosts.Add)
 	switches := slices.Concat(to(d.Switches.Replace), d.Switches.Add)
 	links := slices.Concat(to(d.Links.Replace), d.Links.Add)
 	defer func() {
 		if err != nil {
-			a.takeBack(context.WithoutCancel(ctx), links, switches, hosts)
+			startAgain = a.takeBack(context.WithoutCancel(ctx), links, switches, hosts)
 		}
 	}()
 	for _, c := range d.Controllers.Add {
 		if err := a.launchController(ctx, c); err != nil {
-			return err
+			return nil, err
 		}
 		a.nodeDone(KindNodeAdded, c.Name, "added controller")
 	}
 	if err := a.addSwitches(ctx, switches); err != nil {
-		return err
+		return nil, err
 	}
 	if err := a.makeHosts(ctx, hosts, &reporter{}); err != nil {
-		return err
+		return nil, err
 	}
 	if err := a.makeLinks(ctx, links, &reporter{}); err != nil {
-		return err
+		return nil, err
 	}
-	if err := a.attachAll(ctx, links, hosts, switches); err != nil {
-		return err
+	if err := a.attachAll(ctx, links, hosts); err != nil {
+		return nil, err
 	}
 	for _, sw := range d.Switches.Add {
 		a.nodeDone(KindNodeAdded, sw.Name, "added switch")
 	}
 	for _, h := range hosts {
 		if err := a.configureHost(&h); err != nil {
-			return err
+			return nil, err
 		}
 		if h.NAT != nil {
 			if err := a.openGateway(ctx, h); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		a.nodeDone(KindNodeAdded, h.Name, "added host")
@@ -222,7 +228,7 @@ func (a *application) add(ctx context.Context) (err error) {
 	for _, l := range d.Links.Add {
 		a.linkDone(KindLinkAdded, l, "added link")
 	}
-	return nil
+	return nil, nil
 }
 
 // addSwitches starts switches without their ports, which attachAll adds.
@@ -246,35 +252,26 @@ func (a *application) addSwitches(ctx context.Context, switches []topo.PlannedSw
 	return a.startSwitches(ctx, bare)
 }
 
-// attachAll makes the interfaces of new links part of their nodes, all switch ports at once.
-// New hosts are left out.
-func (a *application) attachAll(ctx context.Context, links []topo.PlannedLink, hosts []topo.PlannedHost, switches []topo.PlannedSwitch) error {
+// attachAll makes the interfaces of new links part of their nodes. New hosts are left out.
+func (a *application) attachAll(ctx context.Context, links []topo.PlannedLink, hosts []topo.PlannedHost) error {
 	isNew := map[string]bool{}
 	for _, h := range hosts {
 		isNew[h.Name] = true
 	}
-	var ports []ovs.Bridge
+	var ends []topo.PlannedEnd
 	for _, l := range links {
 		for _, e := range []topo.PlannedEnd{l.A, l.B} {
-			if isNew[e.Node] {
-				continue
+			if !isNew[e.Node] {
+				ends = append(ends, e)
 			}
-			p, err := a.attach(e)
-			if err != nil {
-				return fmt.Errorf("link %s: %w", linkTitle(l), err)
-			}
-			ports = append(ports, p...)
 		}
 	}
-	if len(ports) == 0 {
-		return nil
-	}
-	return a.ovs.AddPorts(ctx, ports...)
+	return a.attach(ctx, ends)
 }
 
-// takeBack removes what add has made.
-func (a *application) takeBack(ctx context.Context, links []topo.PlannedLink, switches []topo.PlannedSwitch, hosts []topo.PlannedHost) {
-	a.detach(ctx, links...)
+// takeBack removes what add has made. startAgain is to be called when the plan is without it.
+func (a *application) takeBack(ctx context.Context, links []topo.PlannedLink, switches []topo.PlannedSwitch, hosts []topo.PlannedHost) (startAgain func() error) {
+	startAgain, _ = a.detach(ctx, links...) // what is not there cannot be removed
 	for _, sw := range switches {
 		a.endSwitch(ctx, sw)
 	}
@@ -284,6 +281,7 @@ func (a *application) takeBack(ctx context.Context, links []topo.PlannedLink, sw
 	for _, c := range a.diff.Controllers.Add {
 		a.endController(c.Name)
 	}
+	return startAgain
 }
 
 // dropAdded takes what was to be added out of a plan.

@@ -53,7 +53,7 @@ func (n *Network) Start(ctx context.Context, progress func(Event)) error {
 		p.done(sw.Name)
 	}
 	n.isUp = true
-	n.watchPorts()
+	n.watchPorts("")
 	n.events.send(Event{Kind: KindReady, Message: "the network is ready"})
 	go debug.FreeOSMemory() // building took more than running does
 	p.stage(StageReady)

@@ -119,12 +119,12 @@ func (n *Network) dpdkDir(sw topo.PlannedSwitch) string {
 
 // openDPDKPorts takes the ends of links at a DPDK node up. They have no addresses, and send
 // nothing by themselves.
-func (n *Network) openDPDKPorts(sw topo.PlannedSwitch) error {
+func (n *Network) openDPDKPorts(name string, list []topo.Interface) error {
 	n.mu.Lock()
-	h := n.hosts[sw.Name]
+	h := n.hosts[name]
 	n.mu.Unlock()
 	var c node.NetConfig
-	for _, i := range sw.Interfaces {
+	for _, i := range list {
 		c.Addresses = append(c.Addresses, node.Address{Device: i.Device})
 	}
 	return h.Configure(c)
@@ -142,7 +142,7 @@ func (n *Network) framesOnly(name string) bool {
 func (n *Network) startDPDK(ctx context.Context, sw topo.PlannedSwitch) error {
 	ctx, cancel := context.WithTimeout(ctx, managerStart)
 	defer cancel()
-	if err := n.openDPDKPorts(sw); err != nil {
+	if err := n.openDPDKPorts(sw.Name, sw.Interfaces); err != nil {
 		return err
 	}
 	targets, err := n.openChannels(sw)
@@ -176,6 +176,11 @@ func (n *Network) startDPDK(ctx context.Context, sw topo.PlannedSwitch) error {
 	if err != nil {
 		return errors.Join(err, nics.Close())
 	}
+	stop := n.watchPorts(sw.Name)
+	d.close = func() error {
+		stop()
+		return nics.Close()
+	}
 	n.mu.Lock()
 	n.dpdk[sw.Name] = d
 	n.mu.Unlock()
@@ -192,9 +197,7 @@ func (n *Network) managerConfig(sw topo.PlannedSwitch, targets []string) server.
 		NFs: sw.DPDK.NFs, Chains: sw.DPDK.Chains, Rules: sw.DPDK.Flows,
 	}
 	c.OpenFlow = &server.OpenFlow{DPID: sw.DPID, Protocols: sw.Protocols, Targets: targets, Management: n.managementSocket(sw)}
-	for _, i := range sw.Interfaces {
-		c.Ports = append(c.Ports, server.Port{Number: i.Port, Config: port.Config{Kind: port.Kind(sw.DPDK.PortKind), Device: i.Device}})
-	}
+	c.Ports = serverPorts(sw, sw.Interfaces)
 	return c
 }
 
@@ -294,7 +297,7 @@ func (n *Network) superviseManager(name string, d *dpdkNode) {
 			return
 		}
 		if tries++; tries > managerTries {
-			n.events.emit("ERROR", name, fmt.Sprintf("%s. It stays down: %d starts did not help", text, managerTries))
+			n.giveUp(name, d, fmt.Sprintf("%s. It stays down: %d starts did not help", text, managerTries))
 			return
 		}
 		n.events.send(Event{Kind: KindProcessEnded, Level: "WARN", Node: name, PID: d.process.pid, Message: text + ". It is started again"})
@@ -305,7 +308,7 @@ func (n *Network) superviseManager(name string, d *dpdkNode) {
 		}
 		next, err := n.restartManager(name, d)
 		if err != nil {
-			n.events.emit("ERROR", name, fmt.Sprintf("the NF manager cannot be started again: %v", err))
+			n.giveUp(name, d, fmt.Sprintf("the NF manager cannot be started again: %v", err))
 			return
 		}
 		if next == nil {
@@ -314,6 +317,23 @@ func (n *Network) superviseManager(name string, d *dpdkNode) {
 		n.events.send(Event{Kind: KindProcess, Node: name, PID: next.process.pid, Message: "the NF manager runs again"})
 		d = next
 	}
+}
+
+// giveUp leaves a node stopped whose manager does not live.
+func (n *Network) giveUp(name string, d *dpdkNode, why string) {
+	n.change.Lock()
+	defer n.change.Unlock()
+	n.mu.Lock()
+	is := n.dpdk[name] == d && !n.closed
+	n.mu.Unlock()
+	if !is {
+		return
+	}
+	if err := d.close(); err != nil {
+		n.env.Log.Warn("NF manager", "node", name, "error", err)
+	}
+	n.stays(name)
+	n.events.emit("ERROR", name, why+fmt.Sprintf("; `switch %s start` tries again", name))
 }
 
 // restartManager starts the manager of a node anew, as the plan describes it now; nil if d is
@@ -337,8 +357,9 @@ func (n *Network) restartManager(name string, d *dpdkNode) (*dpdkNode, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), managerStart)
 	defer cancel()
-	next := &dpdkNode{close: d.close}
-	if next.backend, next.process, err = n.startManager(ctx, *sw, place, targets); err != nil {
+	next, then := &dpdkNode{close: d.close}, *sw
+	then.Interfaces = n.present(name, sw.Interfaces)
+	if next.backend, next.process, err = n.startManager(ctx, then, place, targets); err != nil {
 		return nil, err
 	}
 	n.mu.Lock()

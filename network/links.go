@@ -270,7 +270,11 @@ func (n *Network) unmakeLink(l topo.PlannedLink) error {
 	} else if r.shaper != nil {
 		errs = append(errs, r.shaper.Close())
 	} else {
-		errs = append(errs, n.onDevice(l.A, func(h *netlink.Handle, dev netlink.Link) error { return h.LinkDel(dev) }))
+		err := n.onDevice(l.A, func(h *netlink.Handle, dev netlink.Link) error { return h.LinkDel(dev) })
+		var missing netlink.LinkNotFoundError
+		if !errors.As(err, &missing) { // else somebody else deleted it
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(append(errs, r.record.Close())...)
 }

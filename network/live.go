@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 
 	"weft/internal/ovs"
-	"weft/node"
 	"weft/topo"
 )
 
@@ -117,6 +117,7 @@ func (n *Network) AddSwitch(ctx context.Context, s topo.Switch) (added topo.Plan
 func (n *Network) AddLink(ctx context.Context, l topo.Link) (added topo.PlannedLink, err error) {
 	n.change.Lock()
 	defer n.change.Unlock()
+	startAgain := func() error { return nil }
 	err = n.edit(func(p *topo.Plan) (err error) {
 		added, err = p.AddLink(l)
 		return err
@@ -131,73 +132,35 @@ func (n *Network) AddLink(ctx context.Context, l topo.Link) (added topo.PlannedL
 		if err := n.makeLinks(ctx, []topo.PlannedLink{added}, &reporter{}); err != nil {
 			return err
 		}
-		var ports []ovs.Bridge
-		for _, e := range []topo.PlannedEnd{added.A, added.B} {
-			p, err := n.attach(e)
-			if err != nil {
-				return err
-			}
-			ports = append(ports, p...)
-		}
-		if len(ports) > 0 {
-			if err := n.ovs.AddPorts(ctx, ports...); err != nil {
-				return err
-			}
+		if err := n.attach(ctx, []topo.PlannedEnd{added.A, added.B}); err != nil {
+			return err
 		}
 		n.linkEvent(added, "added")
 		return n.repartition(ctx)
-	}, func() { n.detach(context.WithoutCancel(ctx), added) })
-	if err == nil {
-		n.events.send(Event{Kind: KindLinkAdded, Link: added.A.Node + "-" + added.B.Node, Message: "added"})
+	}, func() { startAgain, _ = n.detach(context.WithoutCancel(ctx), added) })
+	if err != nil {
+		return added, errors.Join(err, startAgain())
 	}
-	return added, err
+	n.events.send(Event{Kind: KindLinkAdded, Link: added.A.Node + "-" + added.B.Node, Message: "added"})
+	return added, nil
 }
 
-// attach makes a new interface part of its node; what it returns is for Open vSwitch to
-// add.
-func (n *Network) attach(e topo.PlannedEnd) ([]ovs.Bridge, error) {
-	i := *n.plan.Interface(e)
-	if h := n.plan.Host(e.Node); h != nil {
-		n.mu.Lock()
-		host := n.hosts[e.Node]
-		n.mu.Unlock()
-		c := node.NetConfig{Addresses: []node.Address{{Device: i.Device, IP: i.IP, IP6: i.IP6}}}
-		if len(h.Interfaces) == 1 {
-			c.Gateway = h.DefaultRoute
-		}
-		return nil, host.Configure(c)
-	}
-	sw := n.plan.Switch(e.Node)
-	n.mu.Lock()
-	running := n.running[e.Node]
-	n.mu.Unlock()
-	switch {
-	case !running:
-		return nil, nil
-	case sw.DPDK != nil:
-		return nil, n.restartDPDK(context.Background(), *sw)
-	case sw.Driver == topo.DriverLinux:
-		return nil, node.BridgePort(n.nl, sw.Device, i.Device)
-	}
-	port := node.OVSPortConfig(n.ovsPort(i), n.portDatapath(e.Node))
-	return []ovs.Bridge{{Name: sw.Device, Ports: []ovs.Port{port}}}, nil
-}
-
-// detach takes links out of their switches, all at once, and deletes their devices.
-func (n *Network) detach(ctx context.Context, links ...topo.PlannedLink) error {
+// detach takes links out of their switches, all at once, and deletes their devices. startAgain is
+// to be called when the plan is without them.
+func (n *Network) detach(ctx context.Context, links ...topo.PlannedLink) (startAgain func() error, err error) {
 	var ports []ovs.Bridge
+	var ends []topo.PlannedEnd
 	for _, l := range links {
 		for _, e := range []topo.PlannedEnd{l.A, l.B} {
+			ends = append(ends, e)
 			i, sw := n.plan.Interface(e), n.plan.Switch(e.Node)
-			n.mu.Lock()
-			running := n.running[e.Node]
-			n.mu.Unlock()
-			if i != nil && sw != nil && running && sw.Driver.OVS() {
+			if i != nil && sw != nil && !n.isOff(e.Node) && sw.Driver.OVS() {
 				ports = append(ports, ovs.Bridge{Name: sw.Device, Ports: []ovs.Port{{Name: i.Device}}})
 			}
 		}
 	}
-	var errs []error
+	startAgain, err = n.unplug(ctx, ends)
+	errs := []error{err}
 	if len(ports) > 0 {
 		errs = append(errs, n.ovs.DeletePorts(ctx, ports...))
 	}
@@ -206,7 +169,7 @@ func (n *Network) detach(ctx context.Context, links ...topo.PlannedLink) error {
 			errs = append(errs, fmt.Errorf("link %s: %w", linkTitle(l), err))
 		}
 	}
-	return errors.Join(errs...)
+	return startAgain, errors.Join(errs...)
 }
 
 // onDevice calls f with the device of an interface and a handle in its namespace.
@@ -245,21 +208,28 @@ func (n *Network) DeleteLink(ctx context.Context, a, b string) error {
 	}
 	var errs []error
 	for _, l := range links {
+		if err := n.canUnplug(l, ""); err != nil {
+			return err
+		}
+	}
+	for _, l := range links {
 		errs = append(errs, n.removeLink(ctx, l))
 	}
 	return errors.Join(errs...)
 }
 
 func (n *Network) removeLink(ctx context.Context, l topo.PlannedLink) error {
-	if err := n.detach(ctx, l); err != nil {
-		return err
+	startAgain, err := n.detach(ctx, l)
+	if err != nil {
+		return errors.Join(err, startAgain())
 	}
 	n.linkEvent(l, "removed")
-	err := n.edit(func(p *topo.Plan) error { return p.RemoveLink(l.ID) }, func() error { return nil }, nil)
+	n.tellUnplugged(l)
+	err = n.edit(func(p *topo.Plan) error { return p.RemoveLink(l.ID) }, func() error { return nil }, nil)
 	if err == nil {
 		n.events.send(Event{Kind: KindLinkRemoved, Link: l.A.Node + "-" + l.B.Node, Message: "removed"})
 	}
-	return err
+	return errors.Join(err, startAgain())
 }
 
 // linksBetween returns the links between two nodes, at least one.
@@ -287,15 +257,19 @@ func (n *Network) DeleteNode(ctx context.Context, name string) error {
 	if err := n.plan.Clone().RemoveNode(name); err != nil {
 		return err // before anything is gone
 	}
-	for _, l := range append([]topo.PlannedLink(nil), n.plan.Links...) {
-		if l.A.Node == name || l.B.Node == name {
-			if err := n.removeLink(ctx, l); err != nil {
-				return err
-			}
+	links := slices.DeleteFunc(slices.Clone(n.plan.Links), func(l topo.PlannedLink) bool { return l.A.Node != name && l.B.Node != name })
+	for _, l := range links {
+		if err := n.canUnplug(l, name); err != nil {
+			return err
 		}
 	}
-	if sw != nil {
+	if sw != nil { // before its links go, one after the other
 		if err := n.endSwitch(ctx, *sw); err != nil {
+			return err
+		}
+	}
+	for _, l := range links {
+		if err := n.removeLink(ctx, l); err != nil {
 			return err
 		}
 	}

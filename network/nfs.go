@@ -392,11 +392,3 @@ func (n *Network) steerDPDK(ctx context.Context, name string, targets []string) 
 	}
 	return s.SetControllers(ctx, targets)
 }
-
-// restartDPDK starts a node's manager anew, with other ports.
-func (n *Network) restartDPDK(ctx context.Context, sw topo.PlannedSwitch) error {
-	if err := n.stopDPDK(sw.Name); err != nil {
-		n.env.Log.Warn("NF manager", "node", sw.Name, "error", err)
-	}
-	return n.startDPDK(ctx, sw)
-}

@@ -52,9 +52,6 @@ func (n *Network) attach(ctx context.Context, ends []topo.PlannedEnd) error {
 // add. Those of DPDK nodes are left out.
 func (n *Network) attachEnd(e topo.PlannedEnd) ([]ovs.Bridge, error) {
 	i := n.plan.Interface(e)
-	if i == nil {
-		return nil, nil // outside, beyond a NIC
-	}
 	if h := n.plan.Host(e.Node); h != nil {
 		n.mu.Lock()
 		host := n.hosts[e.Node]
@@ -67,7 +64,7 @@ func (n *Network) attachEnd(e topo.PlannedEnd) ([]ovs.Bridge, error) {
 	}
 	sw := n.plan.Switch(e.Node)
 	switch {
-	case n.isOff(e.Node), sw.DPDK != nil:
+	case sw == nil, n.isOff(e.Node), sw.DPDK != nil: // none is outside, beyond a NIC
 		return nil, nil
 	case sw.Driver == topo.DriverLinux:
 		return nil, node.BridgePort(n.nl, sw.Device, i.Device)
@@ -116,11 +113,11 @@ func (n *Network) plug(ctx context.Context, sw topo.PlannedSwitch, d *dpdkNode, 
 	if err := n.openDPDKPorts(sw.Name, new); err != nil {
 		return err
 	}
-	return n.unlessEnded(r.AddPorts(ctx, serverPorts(sw, new)...))
+	return unlessEnded(r.AddPorts(ctx, serverPorts(sw, new)...))
 }
 
 // unlessEnded forgives a manager that has just died: it is started again as the plan says then.
-func (n *Network) unlessEnded(err error) error {
+func unlessEnded(err error) error {
 	if errors.Is(err, dpdkhost.ErrEnded) {
 		return nil
 	}
@@ -149,7 +146,7 @@ func (n *Network) unplug(ctx context.Context, ends []topo.PlannedEnd) (startAgai
 		for _, i := range old {
 			numbers = append(numbers, i.Port)
 		}
-		return n.unlessEnded(r.RemovePorts(ctx, numbers...))
+		return unlessEnded(r.RemovePorts(ctx, numbers...))
 	})
 	return func() error {
 		var errs []error

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -250,7 +251,9 @@ func (p *Plan) SetDPDK(name string, d *DPDK) error {
 	for i, err := range errs {
 		list[i] = err.error
 	}
-	if err := oneLine(append(list, p.checkPlaces(name, d))); err != nil {
+	then := *s
+	then.DPDK = d
+	if err := oneLine(append(list, p.checkPlaces(name, d), then.checkOut())); err != nil {
 		return err
 	}
 	s.DPDK = d
@@ -387,4 +390,25 @@ func (s PlannedSwitch) checkOut() error {
 		}
 	}
 	return oneLine(errs)
+}
+
+// ChainsOut returns the names of the chains that leave by a port.
+func (d *DPDK) ChainsOut(port int) (names []string) {
+	for _, c := range d.Chains {
+		if c.Out == port {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+// FlowsOut returns the flows that send packets out of a port.
+func (d *DPDK) FlowsOut(port int) (flows []string) {
+	out := "output:" + strconv.Itoa(port)
+	for _, f := range d.Flows {
+		if _, actions, err := SplitFlow(f); err == nil && slices.ContainsFunc(strings.Split(actions, ","), func(a string) bool { return strings.EqualFold(strings.TrimSpace(a), out) }) {
+			flows = append(flows, f)
+		}
+	}
+	return flows
 }
