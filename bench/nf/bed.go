@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -70,6 +71,21 @@ func (b *bed) close() {
 	for _, n := range append(b.hosts[:], b.place) {
 		if n != nil {
 			n.Close()
+		}
+	}
+}
+
+// logged waits until the node's program has written a text.
+func (b *bed) logged(ctx context.Context, what string) error {
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		text, err := os.ReadFile(b.log)
+		switch {
+		case err != nil || bytes.Contains(text, []byte(what)):
+			return err
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case time.Now().After(deadline):
+			return fmt.Errorf("the program does not start:\n%s", text)
 		}
 	}
 }

@@ -70,7 +70,7 @@ func run(ctx context.Context, args []string) error {
 			return fmt.Errorf("nothing is called %q", name)
 		}
 	}
-	fmt.Printf("%-50s %-26s %-18s %s\n", "what", "measured", "aim", "")
+	fmt.Printf("%-49s %-29s %-15s %s\n", "what", "measured", "aim", "")
 	for _, m := range all {
 		if len(chosen) > 0 && !slices.Contains(chosen, m.name) {
 			continue
@@ -95,7 +95,7 @@ func (b *bench) row(what, measured, aim string, met bool) {
 		verdict = "MISSED"
 		b.missed++
 	}
-	fmt.Printf("%-50s %-26s %-18s %s\n", what, measured, aim, verdict)
+	fmt.Printf("%-49s %-29s %-15s %s\n", what, measured, aim, verdict)
 }
 
 func median(list []float64) float64 {
