@@ -220,8 +220,25 @@ func (n *Network) settle(l topo.PlannedLink, r *runningLink) error {
 		if err := n.keepFeatures(l, port.Plain); err != nil {
 			return err
 		}
+		if r.driver == topo.LinkVeth {
+			n.gather(l)
+		}
 	}
 	return n.tellSpeed(l, r)
+}
+
+// gather lets hosts at a link's ends take frames together. Links do without where it is not
+// permitted.
+func (n *Network) gather(l topo.PlannedLink) {
+	for _, e := range []topo.PlannedEnd{l.A, l.B} {
+		if n.plan.Host(e.Node) == nil {
+			continue
+		}
+		device := n.plan.Interface(e).Device
+		if err := n.netOf(e.Node).Do(func() error { return link.Gather(device) }); err != nil {
+			n.env.Log.Debug("a host takes each frame by itself", "error", err)
+		}
+	}
 }
 
 // tellSpeed makes the devices at the ends of a link say how fast it is, which switches tell

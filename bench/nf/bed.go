@@ -62,7 +62,12 @@ func newBed(tap, plain bool) (*bed, error) {
 				return link.KeepFeatures(b.node[i], keep)
 			}
 			return nil
-		}), host.Do(func() error { return link.KeepFeatures(hostDevice, keep) }))
+		}), host.Do(func() error {
+			if err := link.KeepFeatures(hostDevice, keep); err != nil || !plain {
+				return err
+			}
+			return link.Gather(hostDevice) // as networks do
+		}))
 	}
 	return b, err
 }

@@ -17,6 +17,7 @@ import (
 
 	"weft/dpdkhost/manager"
 	"weft/internal/device"
+	"weft/link"
 )
 
 // Super-frames go out of ports that have none, and small frames into those that have: ports of
@@ -230,4 +231,30 @@ func TestXDPManyQueues(t *testing.T) {
 	if want := fmt.Sprintf("`ethtool -L n-eth1 rx %d`", maxQueues); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("%v, want %s", err, want)
 	}
+}
+
+// A host that takes frames together (link.Gather) has them all.
+func TestXDPGather(t *testing.T) {
+	needXDP(t)
+	l := newLab(t, Config{Kind: XDP}, nil)
+	for i, n := range l.hosts {
+		name := fmt.Sprintf("h%d-eth0", i+1)
+		must(t, n.Do(func() error {
+			if err := link.Gather(name); err != nil {
+				return err
+			}
+			out, err := exec.Command("unshare", "-m", "sh", "-c", "mount -t sysfs sys /sys && cd /sys/class/net/"+name+" && cat gro_flush_timeout napi_defer_hard_irqs").CombinedOutput()
+			if string(out) != "40000\n1\n" {
+				t.Errorf("%s, %v", out, err)
+			}
+			return nil
+		}))
+	}
+	for _, six := range []bool{false, true} {
+		l.talk(t, six, 1, 1400, 4000)
+		for from := range 2 {
+			l.transfer(t, from, six, 3_000_000)
+		}
+	}
+	l.settled(t)
 }
