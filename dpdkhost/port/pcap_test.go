@@ -2,13 +2,19 @@ package port
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/binary"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"github.com/google/gopacket/pcapgo"
 
 	"weft/dpdkhost/manager"
 	"weft/internal/packetfile"
@@ -148,5 +154,68 @@ func TestReplayBad(t *testing.T) {
 	<-p.(*pcap).player.stopped
 	if err := p.Close(); err == nil || !strings.Contains(err.Error(), "unexpected EOF") {
 		t.Errorf("a capture that is cut: %v", err)
+	}
+}
+
+// Captures are played whatever their format is, in their times and with frames of all lengths.
+func TestReplayFormats(t *testing.T) {
+	const n, gap = 40, 2500 * time.Microsecond // below a microsecond's resolution: n·gap is what counts
+	at := func(i int) time.Time { return time.Unix(1000, 999_999_123).Add(time.Duration(i) * gap) }
+	files := map[string]func(w io.Writer) error{
+		"nanoseconds": func(w io.Writer) error {
+			b := packetfile.AppendHeader(nil)
+			for i := range n {
+				b = packetfile.AppendPacket(b, at(i), numbered(i))
+			}
+			_, err := w.Write(b)
+			return err
+		},
+		"microseconds": func(w io.Writer) error {
+			p := pcapgo.NewWriter(w)
+			err := p.WriteFileHeader(65535, layers.LinkTypeEthernet)
+			for i := range n {
+				err = errors.Join(err, p.WritePacket(gopacket.CaptureInfo{Timestamp: at(i), CaptureLength: len(numbered(i)), Length: len(numbered(i))}, numbered(i)))
+			}
+			return err
+		},
+		"pcapng, two interfaces": func(w io.Writer) error {
+			p, err := pcapgo.NewNgWriter(w, layers.LinkTypeEthernet)
+			if err != nil {
+				return err
+			}
+			if _, err := p.AddInterface(pcapgo.NgInterface{Name: "second", LinkType: layers.LinkTypeEthernet, TimestampResolution: 9}); err != nil {
+				return err
+			}
+			for i := range n {
+				err = errors.Join(err, p.WritePacket(gopacket.CaptureInfo{Timestamp: at(i), CaptureLength: len(numbered(i)), Length: len(numbered(i)), InterfaceIndex: i % 2}, numbered(i)))
+			}
+			return errors.Join(err, p.Flush())
+		},
+	}
+	for name, write := range files {
+		for _, compress := range []bool{false, true} {
+			var b bytes.Buffer
+			if !compress {
+				must(t, write(&b))
+			} else {
+				z := gzip.NewWriter(&b)
+				must(t, write(z))
+				must(t, z.Close())
+			}
+			file := filepath.Join(t.TempDir(), "in")
+			must(t, os.WriteFile(file, b.Bytes(), 0o600))
+			got, start := play(t, Replay{File: file, Timed: true}, n)
+			if len(got) != n {
+				t.Fatalf("%s: %d packets, want %d", name, len(got), n)
+			}
+			for i, p := range got {
+				if !bytes.Equal(p.Data, numbered(i)) {
+					t.Fatalf("%s: packet %d is another", name, i)
+				}
+				if due := time.Duration(i)*gap - 2*time.Microsecond; p.Time.Sub(start) < due {
+					t.Errorf("%s: packet %d came after %v, not %v", name, i, p.Time.Sub(start), due)
+				}
+			}
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -231,17 +232,30 @@ func TestTraffic(t *testing.T) {
 	})
 }
 
-// Frames of interfaces with a large MTU pass.
-func TestJumbo(t *testing.T) {
+// Frames pass whatever the MTU is: the largest of each, those that just do not fit into a slot of a ring
+// or a frame, and what is longer in fragments.
+func TestMTU(t *testing.T) {
 	withKinds(t, func(t *testing.T, c Config) {
-		if c.Kind == XDP {
-			t.Skip("AF_XDP has no jumbo frames here: TestXDPRefuses")
+		mtus := []int{1280, 1501, 1773, 2001, 9000, 65521}
+		if c.Kind == XDP { // more, TestXDPRefuses
+			mtus = []int{1280, 1501, smallRoom - 18}
 		}
-		c.MTU = 9000
-		l := newLab(t, c, nil)
-		l.talk(t, false, 1745, 1750, 1760, 1900, 1980, 8972)
-		l.transfer(t, 0, true, 1_000_000)
-		l.settled(t)
+		for _, c.MTU = range mtus {
+			t.Run(fmt.Sprint(c.MTU), func(t *testing.T) {
+				l := newLab(t, c, nil)
+				sizes := []int{1, c.MTU - 29, c.MTU - 28, c.MTU - 27}
+				for _, size := range []int{1745, 1750, 1760, 1900, 1980} {
+					if size < c.MTU {
+						sizes = append(sizes, size)
+					}
+				}
+				l.talk(t, false, slices.DeleteFunc(sizes, func(n int) bool { return n > 65507 })...)
+				for from := range 2 {
+					l.transfer(t, from, true, 500_000)
+				}
+				l.settled(t)
+			})
+		}
 	})
 }
 

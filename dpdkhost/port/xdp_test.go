@@ -1,12 +1,14 @@
 package port
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -257,4 +259,41 @@ func TestXDPGather(t *testing.T) {
 		}
 	}
 	l.settled(t)
+}
+
+// What DPDK's af_xdp driver leaves on an interface when it is killed is removed.
+func TestXDPAfterDPDK(t *testing.T) {
+	needXDP(t)
+	program, err := exec.LookPath("dpdk-testpmd")
+	if err != nil {
+		t.Skip("there is no dpdk-testpmd: apt-get install dpdk")
+	}
+	l := newLab(t, Config{Kind: XDP}, nil)
+	must(t, l.manager.RemovePort(1))
+	cmd := exec.Command(program, "--no-huge", "-m", "64", "--no-pci", "--file-prefix", "weft-port", "--vdev", "net_af_xdp0,iface=n-eth1",
+		"--", "--no-mlockall", "--total-num-mbufs=8192", "--disable-link-check", "--interactive")
+	cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+t.TempDir())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	in, err := cmd.StdinPipe()
+	must(t, err)
+	defer in.Close()
+	must(t, cmd.Start())
+	for end := time.Now().Add(20 * time.Second); !hasProgram(t, "n-eth1") && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	must(t, cmd.Process.Kill())
+	cmd.Wait()
+	if !hasProgram(t, "n-eth1") {
+		t.Fatalf("testpmd has left no program: this test is of no use\n%s", out.String())
+	}
+	p, _, err := l.opener.Open(Config{Kind: XDP, Device: "n-eth1"})
+	must(t, err)
+	must(t, l.manager.AddPort(1, "n-eth1", p))
+	l.talk(t, false, 100, 1400)
+	l.settled(t)
+	if hasProgram(t, "n-eth1") {
+		t.Error("a program is still there")
+	}
 }
