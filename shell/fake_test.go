@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -34,6 +35,7 @@ type fakeNetwork struct {
 	hangPing bool // ping lasts until its caller gives up
 	channel  network.ChannelState
 	faults   []network.Fault
+	looks    atomic.Int64 // at DPDK nodes
 }
 
 func newFakeNetwork() *fakeNetwork {
@@ -110,6 +112,7 @@ func (f *fakeNetwork) handler() http.Handler {
 		"DELETE /v1/links/{a}/{b}":                 ok,
 		"PATCH /v1/switches/{name}":                ok,
 		"GET /v1/channels":                         func(*http.Request) (any, error) { return []network.ChannelState{f.channel}, nil },
+		"GET /v1/dpdk/{name}":                      f.nfs,
 		"PATCH /v1/channels/{switch}/{controller}": f.setChannel,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {

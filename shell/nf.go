@@ -51,7 +51,7 @@ func nfActions() []nfAction {
 		{"flow add", "MATCH ACTION", "lead packets: tcp,nw_dst=10.0.0.2 chain=web (or service=2, out=1, controller, drop)", 1, -1, nfAddFlow},
 		{"flow delete", "[MATCH]", "remove flows, all without a match", 0, 1, nfDeleteFlows},
 		{"stats", "", "ports, NFs, drops and packet memory", 0, 0, nfStats},
-		{"top", "", "the same with rates, again and again until Ctrl-C", 0, 0, nfTop},
+		{"top", "", "the same with rates, again and again until q or Ctrl-C; into a pipe once", 0, 0, nfTop},
 	}
 }
 
@@ -80,7 +80,7 @@ func nfOptions() []option {
 		{"--now", "", "stop: without waiting for its last packets"},
 		{"--interval", "SPAN", "top: the time between two looks (1s)"},
 		{"--onvm-view", "", "stats, top: as OpenNetVM's manager prints it"},
-		{"--count", "N", "top: so many looks, not until Ctrl-C"},
+		{"--count", "N", "top: so many looks, not until q"},
 	}
 }
 
@@ -208,7 +208,7 @@ func writeInstances(w io.Writer, st, before *dpdkhost.State) {
 		}
 	}
 	t := table(w)
-	fmt.Fprint(t, "ID\tNF\tSERVICE\tCORE\tSTATE\tRECEIVED\tSENT\tDROPPED\tLOST\tP50\tP99")
+	fmt.Fprint(t, "ID\tNF\tSERVICE\tCORE\tSTATE\tRECEIVED\tSENT\tDROPPED\tLOST\tWAKE-UPS\tP50\tP99")
 	if before != nil {
 		fmt.Fprint(t, "\tPACKETS/S")
 	}
@@ -225,8 +225,8 @@ func writeInstances(w io.Writer, st, before *dpdkhost.State) {
 		if i.Restarts > 0 {
 			state += fmt.Sprintf(" (%d restarts)", i.Restarts)
 		}
-		fmt.Fprintf(t, "%d\t%s\t%d\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s", i.ID, i.Name, i.Service, core, state,
-			i.Received, i.Sent, i.Dropped, i.RxDrops+i.TxDrops+i.Invalid, span(i.Latency.P50), span(i.Latency.P99))
+		fmt.Fprintf(t, "%d\t%s\t%d\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s", i.ID, i.Name, i.Service, core, state,
+			i.Received, i.Sent, i.Dropped, i.RxDrops+i.TxDrops+i.Invalid, i.Wakeups, span(i.Latency.P50), span(i.Latency.P99))
 		if before != nil {
 			fmt.Fprintf(t, "\t%s", perSecond(i.Received, old[i.ID].Received, st.At.Sub(before.At)))
 		}
@@ -513,51 +513,10 @@ func (c *call) writeStats(w io.Writer, st, before *dpdkhost.State) {
 			drops = append(drops, fmt.Sprintf("%s %d", cause, n))
 		}
 	}
+	if st.Pool.Frames == 0 && len(drops) == 0 {
+		return // a foreign manager that tells neither
+	}
 	fmt.Fprintf(w, "\ngiven up: %s; packet memory: %d of %d frames free\n", cmp.Or(strings.Join(drops, ", "), "none"), st.Pool.Free, st.Pool.Frames)
-}
-
-// nfTop shows a node again and again.
-func nfTop(ctx context.Context, c *call, node string, _ []string) error {
-	every := time.Second
-	if v, ok := c.opts["--interval"]; ok {
-		var err error
-		if every, err = parseSpan(v); err != nil || every < 50*time.Millisecond {
-			return fmt.Errorf("--interval: %q is not a time from 50ms", v)
-		}
-	}
-	looks := 0
-	if v, ok := c.opts["--count"]; ok {
-		var err error
-		if looks, err = number("--count", v, 1); err != nil {
-			return err
-		}
-	}
-	before, err := c.net.NFs(ctx, node)
-	if err != nil {
-		return err
-	}
-	for n := 0; looks == 0 || n < looks; n++ {
-		select {
-		case <-ctx.Done():
-			return nil // Ctrl-C is how it ends
-		case <-time.After(every):
-		}
-		st, err := c.net.NFs(ctx, node)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return err
-		}
-		c.show(view{value: st, native: func(w io.Writer) {
-			if looks != 1 {
-				fmt.Fprint(w, "\x1b[H\x1b[2J")
-			}
-			c.writeStats(w, st, before)
-		}})
-		before = st
-	}
-	return nil
 }
 
 func completeNF(p *topo.Plan, words []string) []string {

@@ -27,6 +27,7 @@ const (
 	childHome   = "SHELL_TEST_HOME"
 	childHang   = "SHELL_TEST_HANG"         // pings do not end
 	childPanic  = "SHELL_TEST_PANIC"        // completion panics
+	childNFs    = "SHELL_TEST_NFS"          // there are DPDK nodes
 	noControl   = "SHELL_TEST_NO_CONTROL=1" // the terminal does not control the child
 	runReturned = "Run returned"            // what the child says last
 )
@@ -52,6 +53,9 @@ func child(dialect string) error {
 	defer os.RemoveAll(dir)
 	f := newFakeNetwork()
 	f.hangPing = os.Getenv(childHang) != ""
+	if os.Getenv(childNFs) != "" {
+		f.addDPDK()
+	}
 	client, stopServing, err := f.serve(dir)
 	if err != nil {
 		return err

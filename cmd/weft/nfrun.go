@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -152,7 +153,7 @@ func (p *program) doNF(cmd *cobra.Command, args []string, asJSON bool) error {
 		}
 	})
 	words = append(words, rest...)
-	sh := shell.New(shell.Config{Client: client, Out: p.out, Err: p.err, JSON: asJSON})
+	sh := shell.New(shell.Config{Client: client, In: os.Stdin, Out: p.out, Err: p.err, JSON: asJSON})
 	err = sh.Do(cmd.Context(), words...)
 	switch {
 	case shell.IsShown(err):
