@@ -3,9 +3,12 @@
 package graph
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"path"
+	"slices"
 	"strings"
 
 	"weft/topo"
@@ -65,6 +68,7 @@ type kind string
 const (
 	hostKind       kind = "host"
 	switchKind     kind = "switch"
+	dpdkKind       kind = "dpdk"
 	controllerKind kind = "controller"
 	nicKind        kind = "nic" // outside, what a NIC is plugged into
 )
@@ -72,7 +76,11 @@ const (
 // eachNode calls f for each node, in the plan's order; detail is an address or the like.
 func (g Graph) eachNode(f func(k kind, name, detail string)) {
 	for _, s := range g.Plan.Switches {
-		f(switchKind, s.Name, "")
+		if s.DPDK != nil {
+			f(dpdkKind, s.Name, nfs(s.DPDK))
+		} else {
+			f(switchKind, s.Name, "")
+		}
 	}
 	for _, h := range g.Plan.Hosts {
 		detail := ""
@@ -94,6 +102,47 @@ func (g Graph) eachNode(f func(k kind, name, detail string)) {
 	}
 }
 
+// nfs is what a DPDK node does with packets: the NFs of its default chain, all of them if it has
+// none, or the program that it is.
+func nfs(d *topo.DPDK) string {
+	if d.Manager == topo.ManagerDPDK {
+		name, _, _ := strings.Cut(strings.TrimSpace(d.Command), " ")
+		return path.Base(name)
+	}
+	names := nfNames(d.NFs, nil)
+	for _, c := range d.Chains {
+		if c.Name == topo.DefaultChain {
+			names = nfNames(d.NFs, c.Services)
+		}
+	}
+	return strings.Join(names, " → ")
+}
+
+// nfNames are those of the NFs of services, in their order, with the number of their instances if
+// there are several; of all services if nil.
+func nfNames(list []topo.NF, services []int) (names []string) {
+	if services == nil {
+		for _, n := range list {
+			if !slices.Contains(services, n.Service) {
+				services = append(services, n.Service)
+			}
+		}
+	}
+	for _, s := range services {
+		name, count := "", 0
+		for _, n := range list {
+			if n.Service == s {
+				name, count = cmp.Or(name, n.Name), count+max(n.Instances, 1)
+			}
+		}
+		if count > 1 {
+			name = fmt.Sprintf("%s ×%d", name, count)
+		}
+		names = append(names, cmp.Or(name, fmt.Sprint(s)))
+	}
+	return names
+}
+
 // eachControl calls f for each control channel.
 func (g Graph) eachControl(f func(sw, controller string)) {
 	for _, s := range g.Plan.Switches {
@@ -112,7 +161,8 @@ func label(l topo.PlannedLink) string {
 func (g Graph) dot(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "graph %s {\n\tlayout=neato; overlap=prism; splines=true;\n\tnode [fontname=\"sans-serif\"]; edge [fontname=\"sans-serif\" fontsize=10];\n", dotQuote(g.Plan.Name))
-	shapes := map[kind]string{hostKind: "shape=box style=rounded", switchKind: "shape=ellipse style=filled fillcolor=\"#dbe9f6\"", controllerKind: "shape=box style=dashed", nicKind: "shape=cds"}
+	shapes := map[kind]string{hostKind: "shape=box style=rounded", switchKind: "shape=ellipse style=filled fillcolor=\"#dbe9f6\"",
+		dpdkKind: "shape=component style=filled fillcolor=\"#ece2f5\"", controllerKind: "shape=box style=dashed", nicKind: "shape=cds"}
 	g.eachNode(func(k kind, name, detail string) {
 		text := name
 		if detail != "" {
@@ -149,7 +199,7 @@ func (g Graph) mermaid(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString("graph TD\n")
 	ids := map[string]string{}
-	shapes := map[kind][2]string{hostKind: {"(", ")"}, switchKind: {"([", "])"}, controllerKind: {"[[", "]]"}, nicKind: {">", "]"}}
+	shapes := map[kind][2]string{hostKind: {"(", ")"}, switchKind: {"([", "])"}, dpdkKind: {"{{", "}}"}, controllerKind: {"[[", "]]"}, nicKind: {">", "]"}}
 	g.eachNode(func(k kind, name, detail string) {
 		ids[name] = fmt.Sprintf("n%d", len(ids)+1) // names may be words of Mermaid's: end
 		text := mermaidText(name)
@@ -193,6 +243,8 @@ type nodeValue struct {
 	Address string `json:"address,omitempty"`
 	// Controllers are a switch's.
 	Controllers []string `json:"controllers,omitempty"`
+	// NFs are what packets pass on a DPDK node.
+	NFs string `json:"nfs,omitempty"`
 }
 
 type linkValue struct {
@@ -208,6 +260,9 @@ func (g Graph) value() value {
 		n := nodeValue{Name: name, Kind: k}
 		if k == hostKind {
 			n.Address = detail
+		}
+		if k == dpdkKind {
+			n.NFs = detail
 		}
 		if s := g.Plan.Switch(name); s != nil {
 			n.Controllers = s.Controllers

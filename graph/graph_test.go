@@ -46,12 +46,17 @@ func lab(t *testing.T) Graph {
 		return l
 	}
 	p, err := topo.Spec{
-		Name:     "lab",
-		Hosts:    []topo.Host{{Name: "end"}, {Name: "subgraph"}, {Name: "h<3>&#"}},
-		Switches: []topo.Switch{{Name: "s1"}, {Name: "s2", Controllers: []string{"c0"}}},
+		Name:  "lab",
+		Hosts: []topo.Host{{Name: "end"}, {Name: "subgraph"}, {Name: "h<3>&#"}},
+		Switches: []topo.Switch{{Name: "s1"}, {Name: "s2", Controllers: []string{"c0"}},
+			{Name: "nf1", Driver: topo.DriverDPDK, DPDK: &topo.DPDK{NFs: []topo.NF{{Name: "monitor"}, {Name: "firewall", Instances: 2}, {Name: "bridge"}}, Chains: []topo.Chain{{Name: "default", Services: []int{2, 3}}}}},
+			{Name: "nf2", Driver: topo.DriverDPDK},
+			{Name: "nf3", Driver: topo.DriverDPDK, DPDK: &topo.DPDK{Manager: topo.ManagerDPDK, Command: "/usr/bin/dpdk-testpmd {eal} -- -a"}},
+			{Name: "nf4", Driver: topo.DriverDPDK, DPDK: &topo.DPDK{Manager: topo.ManagerONVM, NFs: []topo.NF{{Name: "router"}, {Name: "<&\"#>"}}}}},
 		Controllers: []topo.Controller{{Name: "c0"},
 			{Name: "c1", Kind: topo.ControllerRemote}},
-		Links: []topo.Link{l("end", "s1"), l("subgraph", "s1", "bw=10", "ab:delay=5ms"), l("h<3>&#", "s2"), l("s1", "s2"), l("s1", "s2", "loss=1")},
+		Links: []topo.Link{l("end", "s1"), l("subgraph", "s1", "bw=10", "ab:delay=5ms"), l("h<3>&#", "s2"), l("s1", "s2"), l("s1", "s2", "loss=1"),
+			l("s2", "nf1"), l("nf1", "nf2"), l("nf2", "nf3"), l("nf3", "nf4")},
 	}.Plan()
 	if err != nil {
 		t.Fatal(err)

@@ -121,7 +121,7 @@ func (g Graph) drawLinks(d *drawing) {
 	}
 }
 
-// node draws a node: hosts as boxes, switches round, controllers and NICs dashed.
+// node draws a node: hosts as boxes, switches round, DPDK nodes with corners and their NFs, controllers and NICs dashed.
 func (d *drawing) node(k kind, name, detail string) {
 	p := d.at[name]
 	text := short(name, 10)
@@ -130,6 +130,8 @@ func (d *drawing) node(k kind, name, detail string) {
 	switch k {
 	case switchKind:
 		fmt.Fprintf(d, `<ellipse cx="%.1f" cy="%.1f" rx="%.1f" ry="16" fill="#dbe9f6" stroke="#2b6ca3"/>`, p.x, p.y, half)
+	case dpdkKind: // six corners
+		fmt.Fprintf(d, `<path d="M%.1f %.1f l10 -15 h%.1f l10 15 l-10 15 h%.1f z" fill="#ece2f5" stroke="#6b3fa0"/>`, p.x-half-4, p.y, 2*half-12, -2*half+12)
 	case controllerKind:
 		fmt.Fprintf(d, `<rect x="%.1f" y="%.1f" width="%.1f" height="28" fill="#fff6df" stroke="#b8860b" stroke-dasharray="4 2"/>`, p.x-half, p.y-14, 2*half)
 	case nicKind:
@@ -138,8 +140,12 @@ func (d *drawing) node(k kind, name, detail string) {
 		fmt.Fprintf(d, `<rect x="%.1f" y="%.1f" width="%.1f" height="26" rx="5" fill="#eef5e9" stroke="#5b8c3a"/>`, p.x-half, p.y-13, 2*half)
 	}
 	fmt.Fprintf(d, `<text x="%.1f" y="%.1f" text-anchor="middle">%s</text>`, p.x, p.y+4, html.EscapeString(text))
+	most := 16
+	if k == dpdkKind {
+		most = 28
+	}
 	if detail != "" {
-		fmt.Fprintf(d, `<text x="%.1f" y="%.1f" text-anchor="middle" font-size="9" fill="#555" stroke="white" stroke-width="3" paint-order="stroke">%s</text>`, p.x, p.y+24, html.EscapeString(short(detail, 16)))
+		fmt.Fprintf(d, `<text x="%.1f" y="%.1f" text-anchor="middle" font-size="9" fill="#555" stroke="white" stroke-width="3" paint-order="stroke">%s</text>`, p.x, p.y+24, html.EscapeString(short(detail, most)))
 	}
 	d.WriteString("</g>\n")
 }

@@ -36,6 +36,9 @@ func Python(s topo.Spec, note func(string)) ([]byte, error) {
 		if w.Driver == topo.DriverLinux || w.Driver == topo.DriverOVSBridge {
 			leave("switch %s: Mininet's topologies do not say the driver %s; use mn --switch %s", w.Name, w.Driver, w.Driver)
 		}
+		if w.Driver == topo.DriverDPDK {
+			leave("switch %s: Mininet has no DPDK nodes; it is a plain switch there%s", w.Name, without(w.DPDK))
+		}
 		fmt.Fprintf(&b, "        self.addSwitch(%s)\n", args)
 	}
 	for _, h := range s.Hosts {
@@ -100,6 +103,31 @@ func Python(s topo.Spec, note func(string)) ([]byte, error) {
 		leave("controllers are left out; use mn --controller")
 	}
 	return []byte(b.String()), nil
+}
+
+// without says what of a DPDK node is left out.
+func without(d *topo.DPDK) string {
+	if d == nil {
+		return ", without its NF bridge"
+	}
+	var what []string
+	for _, n := range d.NFs {
+		what = append(what, n.Name)
+	}
+	text := ""
+	if len(what) > 0 {
+		text = ", without its NFs " + strings.Join(what, ", ")
+	}
+	if d.Command != "" {
+		text = ", without its program " + d.Command
+	}
+	if len(d.Chains)+len(d.Flows) > 0 {
+		text += " and without its chains and flows"
+	}
+	if len(d.NICs) > 0 {
+		text += " and without the NICs " + strings.Join(d.NICs, ", ")
+	}
+	return text
 }
 
 func anyImpaired(links []topo.Link) bool {

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -173,3 +174,26 @@ func FuzzYAML(f *testing.F)         { fuzzReader(f, ".yaml", "yaml.txt", "broken
 func FuzzGraphML(f *testing.F)      { fuzzReader(f, ".graphml", "broken/graphml.txt") }
 func FuzzMiniEdit(f *testing.F)     { fuzzReader(f, ".mn", "broken/mn.txt") }
 func FuzzContainerlab(f *testing.F) { fuzzReader(f, ".clab.yml", "broken/clab.txt") }
+
+// What Mininet has no words for is told: each DPDK node with what it does.
+func TestPythonDPDK(t *testing.T) {
+	text := "hosts: h1\ncontrollers: none\ndpdk:\n  nf1: firewall --rule drop → bridge\n  nf2: {nfs: [monitor], chains: {web: [monitor]}}\n  nf3:\n  nf4: {manager: dpdk, command: testpmd, nics: ['0000:01:00.0']}\nlinks: [h1 -- nf1]\n"
+	s, err := Parse(t.Context(), "net.yaml", []byte(text), Params{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var notes []string
+	if _, err := Python(s, func(n string) { notes = append(notes, n) }); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"switch nf1: Mininet has no DPDK nodes; it is a plain switch there, without its NFs firewall, bridge",
+		"switch nf2: Mininet has no DPDK nodes; it is a plain switch there, without its NFs monitor and without its chains and flows",
+		"switch nf3: Mininet has no DPDK nodes; it is a plain switch there, without its NF bridge",
+		"switch nf4: Mininet has no DPDK nodes; it is a plain switch there, without its program testpmd and without the NICs 0000:01:00.0",
+		"controllers are left out; use mn --controller",
+	}
+	if !slices.Equal(notes, want) {
+		t.Errorf("%q\nwant\n%q", notes, want)
+	}
+}
