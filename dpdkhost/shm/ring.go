@@ -20,6 +20,7 @@ type Ring struct {
 	mask   uint32
 	// Each side's own copy of its index, and its last look at the other's.
 	head, tail uint32
+	soon       bool // the consumer was woken soon after it had begun to wait
 }
 
 // ringHead is what both sides see; each field on a cache line of its own (two, because
@@ -116,7 +117,7 @@ func (r *Ring) Wait(timeout int64, unless func() bool) {
 		r.shared.sleep.Store(0)
 		return
 	}
-	futexWait(&r.shared.sleep, 1, timeout)
+	r.soon = futexWait(&r.shared.sleep, 1, timeout, r.soon)
 	r.shared.sleep.Store(0)
 }
 
@@ -130,17 +131,22 @@ func futexWake(word *atomic.Uint32) {
 // comes every now and then need not pay that. It ends before the runtime would complain (10 ms).
 const awake = 5_000_000 // ns
 
-// futexWait blocks the thread, and after a while gives its processor to other goroutines.
-func futexWait(word *atomic.Uint32, is uint32, timeout int64) {
+// futexWait blocks the thread; with keep it does not give its processor to other goroutines before
+// a while is over. It reports whether it was woken within that: then keep is of use the next time.
+func futexWait(word *atomic.Uint32, is uint32, timeout int64, keep bool) (soon bool) {
 	const futexWait = 0
+	call := syscall.Syscall6
+	if keep {
+		call = syscall.RawSyscall6
+	}
 	first := int64(awake)
 	if timeout >= 0 {
 		first = min(first, timeout)
 	}
 	ts := syscall.NsecToTimespec(first)
-	_, _, errno := syscall.RawSyscall6(syscall.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWait, uintptr(is), uintptr(unsafe.Pointer(&ts)), 0, 0)
+	_, _, errno := call(syscall.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWait, uintptr(is), uintptr(unsafe.Pointer(&ts)), 0, 0)
 	if errno != syscall.ETIMEDOUT || first == timeout {
-		return
+		return errno == 0
 	}
 	var rest *syscall.Timespec
 	if timeout >= 0 {
@@ -148,6 +154,7 @@ func futexWait(word *atomic.Uint32, is uint32, timeout int64) {
 		rest = &ts
 	}
 	syscall.Syscall6(syscall.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWait, uintptr(is), uintptr(unsafe.Pointer(rest)), 0, 0)
+	return false
 }
 
 // A Pair is the two rings of an NF, in one file.
