@@ -30,7 +30,7 @@ func arrows() map[string][]string {
 		"shell":          {"script", "api", "network", "capture", "conversation", "dpdkhost", "topo"},
 		"script":         {"experiment", "api", "network", "dpdkhost", "topo"},
 		"api":            {"network", "node", "capture", "conversation", "dpdkhost", "topo", "internal/sandbox"},
-		"network":        {"node", "link", "link/parquet", "link/wire", "link/netem", "control", "capture", "conversation", "dpdkhost", "dpdkhost/nic", "dpdkhost/manager", "dpdkhost/port", "dpdkhost/server", "dpdkhost/eal", "dpdkhost/onvm", "topo", "internal/"},
+		"network":        {"node", "link", "link/parquet", "link/wire", "link/netem", "control", "capture", "conversation", "dpdkhost", "dpdkhost/nic", "dpdkhost/manager", "dpdkhost/memif", "dpdkhost/port", "dpdkhost/server", "dpdkhost/eal", "dpdkhost/onvm", "topo", "internal/"},
 		"node":           bottom, // not link: network joins them
 		"link":           bottom, // not node
 		"link/wire":      {"link", "link/record", "link/wire/lane", "topo", "internal/"},

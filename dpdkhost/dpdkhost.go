@@ -101,7 +101,8 @@ type Port struct {
 	TxBytes      uint64 `json:"txBytes"`
 	RxDrops      uint64 `json:"rxDrops"`
 	TxDrops      uint64 `json:"txDrops"`
-	BackPressure uint64 `json:"backPressure"` // not let in: a ring of their chain was full
+	Peer         string `json:"peer,omitempty"` // of memif: what is connected; "" if nobody is
+	BackPressure uint64 `json:"backPressure"`   // not let in: a ring of their chain was full
 }
 
 // Instance is one running NF and its counters since it started.

@@ -55,6 +55,10 @@ func (p *Path) Validate(plan *topo.Plan) error {
 			errs = append(errs, fmt.Errorf("path sees packets on links, and %s-%s is a patch inside Open vSwitch; make it a veth link", l.A.Node, l.B.Node))
 			break
 		}
+		if l.Driver == topo.LinkMemif {
+			errs = append(errs, fmt.Errorf("path sees packets on links, and %s-%s is shared memory; make it a veth link", l.A.Node, l.B.Node))
+			break
+		}
 	}
 	if len(plan.Links) > maxPathLinks {
 		errs = append(errs, fmt.Errorf("path watches all links, at most %d; this network has %d", maxPathLinks, len(plan.Links)))
@@ -196,7 +200,7 @@ func observable(plan *topo.Plan) map[string]topo.PlannedEnd {
 	count := map[string]int{}
 	for _, l := range plan.Links {
 		for _, e := range []topo.PlannedEnd{l.A, l.B} {
-			if _, isNIC := topo.NIC(e.Node); isNIC {
+			if topo.Outside(e.Node) {
 				continue // there is nothing to watch at outside
 			}
 			ends[e.Interface] = e

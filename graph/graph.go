@@ -70,7 +70,7 @@ const (
 	switchKind     kind = "switch"
 	dpdkKind       kind = "dpdk"
 	controllerKind kind = "controller"
-	nicKind        kind = "nic" // outside, what a NIC is plugged into
+	nicKind        kind = "nic" // outside, what a NIC is plugged into, or a memif socket
 )
 
 // eachNode calls f for each node, in the plan's order; detail is an address or the like.
@@ -96,7 +96,7 @@ func (g Graph) eachNode(f func(k kind, name, detail string)) {
 		f(controllerKind, c.Name, string(c.Kind))
 	}
 	for _, l := range g.Plan.Links {
-		if nic, _, ok := l.NIC(); ok {
+		if nic, _, ok := l.Outside(); ok {
 			f(nicKind, nic.Node, "")
 		}
 	}

@@ -56,7 +56,7 @@ func (g Graph) rfc8345() rfcDocument {
 		add(h.Name, len(h.Interfaces), func(i int) string { return h.Interfaces[i].Name })
 	}
 	for _, l := range g.Plan.Links {
-		if nic, _, ok := l.NIC(); ok {
+		if nic, _, ok := l.Outside(); ok {
 			add(nic.Node, 1, func(int) string { return nic.Interface })
 		}
 	}

@@ -237,7 +237,7 @@ func (s *captureSet) add(target string) error {
 	case target == targetAll:
 		for _, l := range s.plan.Links {
 			end := l.A
-			if _, node, ok := l.NIC(); ok {
+			if _, node, ok := l.Outside(); ok {
 				end = node
 			}
 			if err := s.addEnd(end); err != nil {
@@ -260,7 +260,7 @@ func (s *captureSet) add(target string) error {
 func (s *captureSet) end(name string) (topo.PlannedEnd, bool) {
 	for _, l := range s.plan.Links {
 		for _, e := range []topo.PlannedEnd{l.A, l.B} {
-			if _, isNIC := topo.NIC(e.Node); e.Interface == name && !isNIC {
+			if e.Interface == name && !topo.Outside(e.Node) {
 				return e, true
 			}
 		}
@@ -296,7 +296,7 @@ func (s *captureSet) addLink(target string) error {
 	}
 	for _, v := range views {
 		e := v.Near()
-		if _, node, ok := v.NIC(); ok {
+		if _, node, ok := v.Outside(); ok {
 			e = node
 		}
 		if err := s.addEnd(e); err != nil {
@@ -315,6 +315,9 @@ func (s *captureSet) addEnd(e topo.PlannedEnd) error {
 	for _, l := range s.plan.Links {
 		if l.ID == i.Link && l.Driver == topo.LinkPatch {
 			return fmt.Errorf("no packets of link %s-%s: it is a patch inside Open vSwitch and has no device; a veth link has one", l.A.Node, l.B.Node)
+		}
+		if l.ID == i.Link && l.Driver == topo.LinkMemif {
+			return fmt.Errorf("no packets of link %s-%s: it is memory that managers share (memif) and has no device; a veth link has one, and the NF pcap in a chain writes what passes", l.A.Node, l.B.Node)
 		}
 	}
 	if !slices.Contains(s.ends, e) {

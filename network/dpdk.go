@@ -96,9 +96,12 @@ func (n *Network) makeDPDK(switches []topo.PlannedSwitch) error {
 			return fmt.Errorf("dpdk node %s: %w", sw.Name, err)
 		}
 		confined := n.env.Confine
-		if confined != nil { // where its own sockets are, and those of its controllers
+		if confined != nil { // where its own sockets are, those of its controllers and of memif links
 			c := *confined
-			c.Writable = append(slices.Clone(c.Writable), n.dpdkDir(sw), n.ovsDir())
+			c.Writable = append(slices.Clone(c.Writable), n.dpdkDir(sw), n.ovsDir(), n.memifDir())
+			if err := os.MkdirAll(n.memifDir(), 0o700); err != nil {
+				return fmt.Errorf("dpdk node %s: %w", sw.Name, err)
+			}
 			confined = &c
 		}
 		h, err := node.NewHost(node.HostConfig{Name: sw.Name, Etc: n.etc(), Env: n.programEnv(), Confine: confined})
@@ -125,7 +128,9 @@ func (n *Network) openDPDKPorts(name string, list []topo.Interface) error {
 	n.mu.Unlock()
 	var c node.NetConfig
 	for _, i := range list {
-		c.Addresses = append(c.Addresses, node.Address{Device: i.Device})
+		if n.memifOf(name, i) == nil {
+			c.Addresses = append(c.Addresses, node.Address{Device: i.Device})
+		}
 	}
 	return h.Configure(c)
 }
@@ -197,7 +202,7 @@ func (n *Network) managerConfig(sw topo.PlannedSwitch, targets []string) server.
 		NFs: sw.DPDK.NFs, Chains: sw.DPDK.Chains, Rules: sw.DPDK.Flows,
 	}
 	c.OpenFlow = &server.OpenFlow{DPID: sw.DPID, Protocols: sw.Protocols, Targets: targets, Management: n.managementSocket(sw)}
-	c.Ports = serverPorts(sw, sw.Interfaces)
+	c.Ports = n.serverPorts(sw, sw.Interfaces)
 	return c
 }
 
@@ -257,7 +262,11 @@ func (n *Network) programPorts(sw topo.PlannedSwitch, nics leases) (ports []eal.
 	}
 	number := 0
 	for _, i := range sw.Interfaces {
-		ports = append(ports, eal.Port{Number: i.Port, Kind: kind, Device: i.Device})
+		p := eal.Port{Number: i.Port, Kind: kind, Device: i.Device}
+		if m := n.memifOf(sw.Name, i); m != nil {
+			p = eal.Port{Number: i.Port, Kind: eal.Memif, Memif: m}
+		}
+		ports = append(ports, p)
 		number = max(number, i.Port)
 	}
 	for _, l := range nics {

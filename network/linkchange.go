@@ -165,7 +165,7 @@ func (n *Network) linkEvent(l topo.PlannedLink, what string) {
 // going to.
 func (n *Network) applyLink(l topo.PlannedLink) error {
 	r := n.runningLink(l.ID)
-	if r == nil || r.driver == topo.LinkPatch || r.driver == topo.LinkHW {
+	if r == nil || r.driver == topo.LinkPatch || r.driver == topo.LinkHW || r.driver == topo.LinkMemif {
 		return nil
 	}
 	next, want := l.LinkSettings, n.chooseDriver(l.LinkSettings)
@@ -390,6 +390,9 @@ func (n *Network) setAllEnds(ctx context.Context, changes []endsChange) error {
 			patches = append(patches, c)
 			continue
 		}
+		if c.r.driver == topo.LinkMemif && c.next != c.r.ends {
+			return fmt.Errorf("link %s: %w", linkTitle(c.PlannedLink), errNoDevices)
+		}
 		for i, e := range []topo.PlannedEnd{c.A, c.B} {
 			was, is := c.r.ends[i].gate(), c.next[i].gate()
 			if was == is || was.Device == "" { // outside nothing can be stopped
@@ -463,6 +466,9 @@ func (n *Network) cutLink(ctx context.Context, v topo.LinkView, way string, cut 
 	if r.driver == topo.LinkHW {
 		return errors.New("what a NIC is plugged into cannot be cut; take it down, or cut the link behind a switch")
 	}
+	if r.driver == topo.LinkMemif {
+		return errNoDevices
+	}
 	err := n.setEnds(ctx, v.PlannedLink, r, func(i int, e *linkEnd) { e.cut = e.cut && !ways[i] || cut && ways[i] })
 	if err == nil {
 		n.linkEvent(v.PlannedLink, cutText(v.PlannedLink, r))
@@ -485,13 +491,16 @@ func cutText(l topo.PlannedLink, r *runningLink) string {
 
 // setLinkUp takes both ends of a link up or down. Switches tell their controllers (PORT_STATUS).
 func (n *Network) setLinkUp(ctx context.Context, l topo.PlannedLink, up bool) error {
+	if l.Driver == topo.LinkMemif {
+		return errNoDevices
+	}
 	var errs []error
 	for _, e := range []topo.PlannedEnd{l.A, l.B} {
 		if l.Driver == topo.LinkPatch {
 			errs = append(errs, n.setPatch(ctx, e, upOrDown(up)))
 			continue
 		}
-		if _, isNIC := topo.NIC(e.Node); isNIC {
+		if topo.Outside(e.Node) {
 			continue
 		}
 		if up && n.isOff(e.Node) {

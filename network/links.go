@@ -134,6 +134,13 @@ func (n *Network) makeLink(ctx context.Context, l topo.PlannedLink) error {
 	if l.Driver == topo.LinkHW {
 		return n.makeHW(ctx, l)
 	}
+	if l.Driver == topo.LinkMemif {
+		r, err := n.makeMemif(l)
+		if err == nil {
+			n.links.update(func() { n.links.running[l.ID] = r })
+		}
+		return err
+	}
 	r := &runningLink{driver: n.chooseDriver(l.LinkSettings), settings: l.LinkSettings}
 	for i, e := range []topo.PlannedEnd{l.A, l.B} {
 		r.ends[i].device = n.plan.Interface(e).Device
@@ -272,6 +279,9 @@ func (n *Network) unmakeLink(l topo.PlannedLink) error {
 	n.links.mu.Unlock()
 	if r == nil || r.driver == topo.LinkPatch {
 		return nil
+	}
+	if r.driver == topo.LinkMemif {
+		return n.closeMemif(l)
 	}
 	var errs []error
 	for i, e := range []topo.PlannedEnd{l.A, l.B} {

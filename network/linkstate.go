@@ -70,7 +70,7 @@ func (n *Network) linkState(l topo.PlannedLink, counters bool) LinkState {
 	up := map[topo.PlannedEnd]bool{}
 	var c [2]LinkCounters
 	for i, e := range []topo.PlannedEnd{l.A, l.B} {
-		if _, isNIC := topo.NIC(e.Node); isNIC {
+		if topo.Outside(e.Node) || l.Driver == topo.LinkMemif {
 			continue
 		}
 		n.onDevice(e, func(_ *netlink.Handle, dev netlink.Link) error {
@@ -88,6 +88,10 @@ func (n *Network) linkState(l topo.PlannedLink, counters bool) LinkState {
 	}
 	s := n.fillState(l, up)
 	r, runs := n.lookAtLink(l.ID)
+	if counters && runs && l.Driver == topo.LinkMemif {
+		n.memifState(l, &s)
+		return s
+	}
 	if !counters || !runs || r.driver == topo.LinkPatch {
 		return s
 	}
@@ -115,6 +119,10 @@ func (n *Network) fillState(l topo.PlannedLink, up map[topo.PlannedEnd]bool) Lin
 	for k, e := range []topo.PlannedEnd{l.A, l.B} {
 		if l.Driver == topo.LinkPatch {
 			s.OK[k], s.Up[k] = true, true
+			continue
+		}
+		if l.Driver == topo.LinkMemif {
+			s.OK[k], s.Up[k] = true, !n.isOff(e.Node)
 			continue
 		}
 		s.Up[k], s.OK[k] = up[e], false

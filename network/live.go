@@ -135,6 +135,9 @@ func (n *Network) AddLink(ctx context.Context, l topo.Link) (added topo.PlannedL
 		if err := n.attach(ctx, []topo.PlannedEnd{added.A, added.B}); err != nil {
 			return err
 		}
+		if err := n.awaitMemif(ctx); err != nil {
+			return err
+		}
 		n.linkEvent(added, "added")
 		return n.repartition(ctx)
 	}, func() { startAgain, _ = n.detach(context.WithoutCancel(ctx), added) })
@@ -235,7 +238,7 @@ func (n *Network) removeLink(ctx context.Context, l topo.PlannedLink) error {
 // linksBetween returns the links between two nodes, at least one.
 func (n *Network) linksBetween(a, b string) ([]topo.PlannedLink, error) {
 	for _, name := range []string{a, b} {
-		if _, isNIC := topo.NIC(name); !isNIC && n.plan.Host(name) == nil && n.plan.Switch(name) == nil {
+		if !topo.Outside(name) && n.plan.Host(name) == nil && n.plan.Switch(name) == nil {
 			return nil, fmt.Errorf("no host or switch named %s", name)
 		}
 	}

@@ -113,7 +113,7 @@ func (n *Network) plug(ctx context.Context, sw topo.PlannedSwitch, d *dpdkNode, 
 	if err := n.openDPDKPorts(sw.Name, new); err != nil {
 		return err
 	}
-	return unlessEnded(r.AddPorts(ctx, serverPorts(sw, new)...))
+	return unlessEnded(r.AddPorts(ctx, n.serverPorts(sw, new)...))
 }
 
 // unlessEnded forgives a manager that has just died: it is started again as the plan says then.
@@ -125,9 +125,13 @@ func unlessEnded(err error) error {
 }
 
 // serverPorts are interfaces as weft's own manager knows them.
-func serverPorts(sw topo.PlannedSwitch, list []topo.Interface) (ports []server.Port) {
+func (n *Network) serverPorts(sw topo.PlannedSwitch, list []topo.Interface) (ports []server.Port) {
 	for _, i := range list {
-		ports = append(ports, server.Port{Number: i.Port, Config: port.Config{Kind: port.Kind(sw.DPDK.PortKind), Device: i.Device}})
+		c := port.Config{Kind: port.Kind(sw.DPDK.PortKind), Device: i.Device}
+		if m := n.memifOf(sw.Name, i); m != nil {
+			c = port.Config{Kind: port.Memif, Memif: m}
+		}
+		ports = append(ports, server.Port{Number: i.Port, Config: c})
 	}
 	return ports
 }

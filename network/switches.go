@@ -163,6 +163,9 @@ func (n *Network) startSwitches(ctx context.Context, switches []topo.PlannedSwit
 			return fmt.Errorf("start switches: %w", err)
 		}
 	}
+	if err := n.awaitMemif(ctx); err != nil {
+		return err
+	}
 	for _, sw := range switches {
 		if err := n.listen(ctx, sw); err != nil {
 			return err
@@ -238,7 +241,7 @@ func (n *Network) setPorts(sw topo.PlannedSwitch, up bool) error {
 	for _, l := range n.plan.Links {
 		for i, e := range []topo.PlannedEnd{l.A, l.B} {
 			peer := []topo.PlannedEnd{l.B, l.A}[i]
-			if e.Node != sw.Name || l.Driver == topo.LinkPatch || up && !n.isOff(peer.Node) && !n.linkState(l, false).Up[1-i] {
+			if e.Node != sw.Name || l.Driver == topo.LinkPatch || l.Driver == topo.LinkMemif || up && !n.isOff(peer.Node) && !n.linkState(l, false).Up[1-i] {
 				continue
 			}
 			errs = append(errs, n.onDevice(e, func(h *netlink.Handle, dev netlink.Link) (err error) {

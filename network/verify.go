@@ -130,6 +130,8 @@ func (n *Network) verifyWay(ctx context.Context, s LinkState, way int, noise tim
 	switch {
 	case s.Settings.Driver == topo.LinkHW:
 		c.Skipped, c.Verdict = "what is beyond a NIC is not weft's to measure", VerdictUnknown
+	case s.Settings.Driver == topo.LinkMemif:
+		c.Skipped, c.Verdict = "shared memory has no devices to measure at", VerdictUnknown
 	case s.Settings.Driver == topo.LinkPatch:
 		c.Skipped, c.Verdict = "a patch has no devices to measure at", VerdictUnknown
 	case n.datapathOf(c.From.Node) == topo.DatapathAFXDP || n.datapathOf(c.To.Node) == topo.DatapathAFXDP:

@@ -227,9 +227,8 @@ func (m *matcher) pin() {
 // pinEnd lets an end be the interface that it is.
 func (m *matcher) pinEnd(e *LinkEnd, now *Interface) {
 	port := now.Port
-	_, isNIC := NIC(e.Node)
 	switch {
-	case isNIC:
+	case Outside(e.Node):
 	case e.Port != nil || m.given[portClaim(e.Node, port)]:
 	case e.Interface != "":
 		e.Port = &port

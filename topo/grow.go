@@ -132,7 +132,7 @@ type draftEnd struct {
 	is       Interface // Port and Name are right after choosePorts, and so on
 	where    place
 	onSwitch bool
-	onNIC    bool // outside: it has no interface here
+	outside  bool // a NIC or a socket: it has no interface here
 	keepsMAC bool // its device is a NIC, with a MAC of its own
 	// portTaken means that the port asked for is another's, which is an error.
 	portTaken bool
@@ -200,7 +200,11 @@ func (g *growth) addLinks(list []Link) {
 		if !aok || !bok {
 			continue
 		}
-		if err := checkHW(a, b, &l.LinkSettings); err != nil {
+		err := g.checkMemif(a, b, &l.LinkSettings)
+		if err == nil && l.Driver != LinkMemif {
+			err = checkHW(a, b, &l.LinkSettings)
+		}
+		if err != nil {
 			g.fail(where.on("driver"), "%w", err)
 			continue
 		}
@@ -220,13 +224,13 @@ func (g *growth) addLinks(list []Link) {
 			} else if settings.Impaired() {
 				settings.Driver = LinkAuto
 			}
-		case LinkVeth, LinkNetem, LinkWire, LinkHW:
+		case LinkVeth, LinkNetem, LinkWire, LinkHW, LinkMemif:
 		case LinkPatch:
 			if err := g.checkPatch(l); err != nil {
 				g.fail(where.on("driver"), "%w", err)
 			}
 		default:
-			g.fail(where.on("driver"), "%w", unknown("driver", string(settings.Driver), []string{"auto", "veth", "netem", "wire", "patch", "hw"}))
+			g.fail(where.on("driver"), "%w", unknown("driver", string(settings.Driver), []string{"auto", "veth", "netem", "wire", "patch", "hw", "memif"}))
 		}
 		g.links = append(g.links, draftLink{a, b, settings})
 	}
@@ -252,6 +256,9 @@ func (g *growth) addLinks(list []Link) {
 func (g *growth) draftEnd(where place, l LinkEnd) (*draftEnd, bool) {
 	if _, isNIC := NIC(l.Node); isNIC {
 		return g.draftNIC(where, l)
+	}
+	if strings.HasPrefix(l.Node, MemifPrefix) {
+		return g.draftMemif(where, l)
 	}
 	node, ok := g.index.nodes[l.Node]
 	switch {
@@ -300,12 +307,12 @@ func (g *growth) checkPatch(l Link) error {
 	return nil
 }
 
-// ends ranges over the ends of the new links in their order; NICs are left out.
+// ends ranges over the ends of the new links in their order; what is outside is left out.
 func (g *growth) ends() func(yield func(*draftEnd) bool) {
 	return func(yield func(*draftEnd) bool) {
 		for _, l := range g.links {
 			for _, e := range []*draftEnd{l.a, l.b} {
-				if !e.onNIC && !yield(e) {
+				if !e.outside && !yield(e) {
 					return
 				}
 			}
@@ -407,7 +414,7 @@ func (g *growth) eachDevice(choose func(device *string, scope, name, id string))
 func (g *growth) commit() {
 	touched := map[string]bool{}
 	attach := func(e *draftEnd) PlannedEnd {
-		if e.onNIC {
+		if e.outside {
 			return PlannedEnd{e.want.Node, e.is.Name}
 		}
 		e.is.Link = g.NextLinkID

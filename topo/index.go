@@ -67,8 +67,12 @@ func sizedIndex(p *Plan, nodes, links int) *index {
 		}
 	}
 	for _, l := range p.Links {
-		if nic, _, ok := l.NIC(); ok {
-			x.claims[nameClaim(nic.Node, nic.Interface)] = "interface " + nic.Interface
+		if end, _, ok := l.Outside(); ok {
+			name := end.Node
+			if m, is, _ := ParseMemif(name); is {
+				name = m.key()
+			}
+			x.claims[nameClaim(name, name)] = "interface " + end.Interface
 		}
 	}
 	for i, h := range p.Hosts {

@@ -137,7 +137,7 @@ func (l PlannedLink) mayHave(s LinkSettings) error {
 	}
 	free := l.Driver == LinkVeth || l.Driver == LinkAuto
 	switch {
-	case s.Driver != l.Driver && (!free || s.Driver == LinkPatch || s.Driver == LinkHW):
+	case s.Driver != l.Driver && (!free || s.Driver == LinkPatch || s.Driver == LinkHW || s.Driver == LinkMemif):
 		return fmt.Errorf("a %s link cannot become a %s link while it exists; delete it and add it again", l.Driver, s.Driver)
 	}
 	return nil

@@ -42,7 +42,7 @@ func linkKeys() []LinkKey {
 		}
 	}
 	return []LinkKey{
-		whole("driver", "DRIVER", "auto, veth, netem, wire, or patch between Open vSwitch switches; hw for a NIC", func(s *LinkSettings) value { return wordValue(&s.Driver, "", linkDrivers...) }),
+		whole("driver", "DRIVER", "auto, veth, netem, wire, patch between Open vSwitch switches, or memif between dpdk nodes; hw for a NIC", func(s *LinkSettings) value { return wordValue(&s.Driver, "", linkDrivers...) }),
 		way("bw", "RATE", "rate: 10 (Mbit/s), 64kbit, 2.5gbit; 1 kbit/s to 40 Gbit/s", func(i *Impairment) value { return rateValue{&i.Rate} }),
 		way("burst", "BYTES", "what may pass at once after a pause (none)", func(i *Impairment) value { return bytesValue{&i.Burst} }),
 		way("delay", "TIME", "one-way delay: 5ms, 250us", func(i *Impairment) value { return timeValue{&i.Delay} }),
@@ -273,6 +273,10 @@ func (s LinkSettings) check() error {
 	case LinkHW:
 		if s.Impaired() || s.Seed != nil || s.Record != "" {
 			errs = append(errs, errors.New("a hw link is what the NIC is plugged into, and weft impairs nothing on it; put a switch between and impair the link to that"))
+		}
+	case LinkMemif:
+		if s.Impaired() || s.Seed != nil || s.Record != "" || s.MTU != 0 {
+			errs = append(errs, errors.New("a memif link is memory that the managers share: weft impairs and records nothing on it, and it has no MTU; leave driver memif out, or put these settings on another link"))
 		}
 	default:
 		if s.Impaired() || s.Seed != nil || s.Record != "" {

@@ -27,6 +27,8 @@ func checkName(name string) error {
 		return fmt.Errorf("the name %q is not valid UTF-8", name)
 	case strings.HasPrefix(name, NICPrefix):
 		return fmt.Errorf("the name %q begins with %s, which stands for a NIC of this machine; write another", name, NICPrefix)
+	case strings.HasPrefix(name, MemifPrefix):
+		return fmt.Errorf("the name %q begins with %s, which stands for a socket of a program outside; write another", name, MemifPrefix)
 	case name == "." || name == "..":
 		return fmt.Errorf("%q cannot be a name; write one with a letter or digit", name)
 	case name[0] == '-':

@@ -42,7 +42,7 @@ func (g *growth) draftNIC(where place, l LinkEnd) (*draftEnd, bool) {
 		g.fail(where, "what a lent NIC is to have is written at the other end; leave all but node out")
 		return nil, false
 	}
-	e := &draftEnd{want: l, where: where, onNIC: true}
+	e := &draftEnd{want: l, where: where, outside: true}
 	e.is.Name = l.Node
 	if !g.take(nameClaim(l.Node, l.Node), where.text) {
 		g.fail(where, "the NIC %s is lent to another node already; write another", name)
@@ -54,13 +54,13 @@ func (g *growth) draftNIC(where place, l LinkEnd) (*draftEnd, bool) {
 // completes the driver of one.
 func checkHW(a, b *draftEnd, s *LinkSettings) error {
 	switch {
-	case a.onNIC && b.onNIC:
+	case a.outside && b.outside:
 		return errors.New("a link joins two nodes, or a node and a NIC; write a host or switch at one end")
-	case !a.onNIC && !b.onNIC && s.Driver == LinkHW:
+	case !a.outside && !b.outside && s.Driver == LinkHW:
 		return fmt.Errorf("a hw link has a NIC at one end; write for example %s -- %seth3", a.want.Node, NICPrefix)
-	case !a.onNIC && !b.onNIC && s.Force:
+	case !a.outside && !b.outside && s.Force:
 		return errors.New("force is about a NIC that is in use; leave it out")
-	case !a.onNIC && !b.onNIC:
+	case !a.outside && !b.outside:
 		return nil
 	case s.Driver != "" && s.Driver != LinkAuto && s.Driver != LinkHW:
 		return fmt.Errorf("a NIC is lent by a hw link; leave driver %s out", s.Driver)
@@ -70,9 +70,5 @@ func checkHW(a, b *draftEnd, s *LinkSettings) error {
 	return nil
 }
 
-// hw reports whether an end of the link is a NIC.
-func (l Link) hw() bool {
-	_, a := NIC(l.A.Node)
-	_, b := NIC(l.B.Node)
-	return a || b
-}
+// outside reports whether an end of the link is no node.
+func (l Link) outside() bool { return Outside(l.A.Node) || Outside(l.B.Node) }

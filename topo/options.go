@@ -70,12 +70,15 @@ func (o Options) Spec() (Spec, error) {
 	link, err := ParseLink(o.Link)
 	note(err)
 	for i := range s.Links {
-		if s.Links[i].LinkSettings == (LinkSettings{}) && !s.Links[i].hw() {
+		if s.Links[i].LinkSettings == (LinkSettings{}) && !s.Links[i].outside() {
 			s.Links[i].LinkSettings = link
 		}
 	}
 	if link.Driver == LinkPatch {
 		s.patch(sw.Driver)
+	}
+	if link.Driver == LinkMemif {
+		s.memif()
 	}
 
 	s.Addressing.AutoMAC = o.MAC || s.Addressing.AutoMAC
@@ -544,7 +547,7 @@ func splitEndpoint(text string) (transport, host string, port int, err error) {
 }
 
 // ParseLink reads how links are made and what they do: a driver ("veth", also "default" and
-// empty; "patch", also "ovs", for the links between switches; "tc", "auto", "netem" or "wire"
+// empty; "patch", also "ovs", for the links between switches; "memif" for those between dpdk nodes; "tc", "auto", "netem" or "wire"
 // for impaired links) and options as of LinkSettings.Set: tc,bw=10,delay=5ms,ab:loss=1.
 func ParseLink(text string) (LinkSettings, error) {
 	a := splitArg(text)
@@ -556,10 +559,10 @@ func ParseLink(text string) (LinkSettings, error) {
 		s.Driver = LinkPatch
 	case "tc", "tcu":
 		s.Driver = LinkAuto
-	case "auto", "netem", "wire", "patch":
+	case "auto", "netem", "wire", "patch", "memif":
 		s.Driver = LinkDriver(a.name)
 	default:
-		return LinkSettings{}, unknown("link", a.name, []string{"default", "veth", "tc", "netem", "wire", "ovs", "patch"})
+		return LinkSettings{}, unknown("link", a.name, []string{"default", "veth", "tc", "netem", "wire", "ovs", "patch", "memif"})
 	}
 	var options []string
 	for _, o := range a.opts {

@@ -158,9 +158,9 @@ func (p *Plan) find(kind nodeKind, name string, n int, nameOf func(int) string) 
 	return 0, false
 }
 
-// Interface returns the interface that e names, or nil. That of a NIC has a name only.
+// Interface returns the interface that e names, or nil. One outside has a name only.
 func (p *Plan) Interface(e PlannedEnd) *Interface {
-	if _, ok := NIC(e.Node); ok {
+	if Outside(e.Node) {
 		return &Interface{Name: e.Node}
 	}
 	list := p.interfaces(e.Node)

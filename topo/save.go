@@ -153,7 +153,7 @@ func (p *Plan) fullSpec() Spec {
 
 func (p *Plan) fullEnd(e PlannedEnd) LinkEnd {
 	i := p.Interface(e)
-	if _, isNIC := NIC(e.Node); i == nil || isNIC {
+	if i == nil || Outside(e.Node) {
 		return LinkEnd{Node: e.Node}
 	}
 	end := LinkEnd{Node: e.Node, Interface: i.Name, Port: new(int), MAC: i.MAC, IP: i.IP, IP6: i.IP6}
@@ -175,7 +175,7 @@ func cloneSpec(s Spec) Spec {
 func leaveOutLinkDefaults(s *Spec) {
 	for i := range s.Links {
 		l := &s.Links[i]
-		if l.Driver == LinkVeth || l.Driver == LinkAuto || l.Driver == LinkHW || l.Driver == LinkWire && (s.Seed != nil || l.NeedsWire()) {
+		if l.Driver == LinkVeth || l.Driver == LinkAuto || l.outside() || l.Driver == LinkWire && (s.Seed != nil || l.NeedsWire()) {
 			l.Driver = ""
 		}
 		if s.Seed != nil {

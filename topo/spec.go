@@ -170,7 +170,7 @@ const (
 	LinkPatch LinkDriver = "patch" // an Open vSwitch patch port pair, between switches
 )
 
-var linkDrivers = []LinkDriver{LinkAuto, LinkVeth, LinkNetem, LinkWire, LinkPatch, LinkHW}
+var linkDrivers = []LinkDriver{LinkAuto, LinkVeth, LinkNetem, LinkWire, LinkPatch, LinkHW, LinkMemif}
 
 // A Link joins two nodes.
 type Link struct {
@@ -181,7 +181,7 @@ type Link struct {
 
 // A LinkEnd is one node's side of a Link.
 type LinkEnd struct {
-	// Node is a host or switch, or NICPrefix and a NIC of the machine.
+	// Node is a host or switch, NICPrefix and a NIC of the machine, or MemifPrefix and a socket.
 	Node string `json:"node"`
 	// Interface is the interface's name; default NODE-ethPORT.
 	Interface string `json:"interface,omitempty"`

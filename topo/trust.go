@@ -35,6 +35,9 @@ func (p *Plan) NeedsTrust() []error {
 		if nic, node, ok := l.NIC(); ok {
 			errs = append(errs, fmt.Errorf("link %s-%s takes the NIC %s of this machine for %s; if you trust the file, write --allow", l.A.Node, l.B.Node, strings.TrimPrefix(nic.Node, NICPrefix), node.Node))
 		}
+		if outside, node, ok := l.Outside(); ok && l.Driver == LinkMemif {
+			errs = append(errs, fmt.Errorf("link %s-%s shares memory of %s with a program outside, at %s; if you trust the file, write --allow", l.A.Node, l.B.Node, node.Node, outside.Node))
+		}
 		if l.Record == "" || filepath.IsLocal(l.Record) || seen[l.Record] {
 			continue
 		}

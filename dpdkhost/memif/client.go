@@ -16,7 +16,7 @@ import (
 func nativeUint32(b []byte) uint32 { return binary.NativeEndian.Uint32(b) }
 
 // redial is how long a client waits before it tries again.
-const redial = 200 * time.Millisecond
+const redial = 50 * time.Millisecond
 
 // dial connects to the server, again and again.
 func (p *Port) dial(ctx context.Context) {

@@ -23,6 +23,9 @@ type openPort struct {
 	index int // of the interface that it is on; 0 if it is on none, or on one of its own
 }
 
+// A peered port knows who is connected.
+type peered interface{ Peer() string }
+
 // portName is what people know a port by.
 func portName(c port.Config) string { return cmp.Or(c.Device, c.File, c.Sink, string(c.Kind)) }
 

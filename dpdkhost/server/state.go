@@ -43,13 +43,16 @@ func (s *server) state(ctx context.Context) (*dpdkhost.State, error) {
 		Ports: []dpdkhost.Port{}, Chains: []topo.Chain{}, Flows: []dpdkhost.Flow{}, Drops: map[string]uint64{},
 		Pool: dpdkhost.Pool{Frames: small + large, Free: snap.Small + snap.Large, Huge: s.m.Memory().Huge()},
 	}
-	kinds := map[int]port.Kind{}
+	kinds, peers := map[int]port.Kind{}, map[int]string{}
 	for _, p := range s.openPorts() {
 		kinds[p.Number] = p.kind
+		if m, ok := p.port.(peered); ok {
+			peers[p.Number] = m.Peer()
+		}
 	}
 	for _, p := range snap.Ports {
 		st.Ports = append(st.Ports, dpdkhost.Port{
-			Number: int(p.Number), Name: p.Name, Kind: string(kinds[int(p.Number)]),
+			Number: int(p.Number), Name: p.Name, Kind: string(kinds[int(p.Number)]), Peer: peers[int(p.Number)],
 			Received: p.Received, RxBytes: p.ReceivedBytes, Sent: p.Sent, TxBytes: p.SentBytes,
 			RxDrops: p.LostReceived, TxDrops: p.SendDrop + p.LostSent, BackPressure: p.BackPressure,
 		})

@@ -119,17 +119,19 @@ func (b *builder) end(n *yaml.Node) []topo.LinkEnd {
 	return nil
 }
 
-// isEnd is isNode for the ends of links, which may be NICs of the machine.
+// isEnd is isNode for the ends of links, which may be outside.
 func (b *builder) isEnd(n *yaml.Node, name string) bool {
-	_, isNIC := topo.NIC(name)
-	return isNIC || b.isNode(n, name)
+	return topo.Outside(name) || b.isNode(n, name)
 }
 
 // endText reads NODES, NODES/PORT or NODES/INTERFACE, with ranges.
 func (b *builder) endText(n *yaml.Node, text string) []topo.LinkEnd {
 	var list []topo.LinkEnd
 	for _, one := range b.names(n, text) {
-		name, port, hasPort := strings.Cut(one, "/")
+		name, port, hasPort := one, "", false
+		if !strings.HasPrefix(one, topo.MemifPrefix) { // which a path follows
+			name, port, hasPort = strings.Cut(one, "/")
+		}
 		members, isGroup := b.groups[name]
 		if !isGroup {
 			if !b.isEnd(n, name) {
@@ -173,8 +175,8 @@ func (b *builder) link(n *yaml.Node, x, y []topo.LinkEnd, cross bool, settings *
 		b.at(n.Line, n.Column, "the network has more than %d links", topo.MaxLinks)
 		return
 	}
-	lent := slices.ContainsFunc(append(x, y...), func(e topo.LinkEnd) bool { _, is := topo.NIC(e.Node); return is })
-	options, layers := b.allOptions(settings, !lent)
+	outside := slices.ContainsFunc(append(x, y...), func(e topo.LinkEnd) bool { return topo.Outside(e.Node) })
+	options, layers := b.allOptions(settings, !outside)
 	s, ok := b.linkSettings(options, n)
 	if !ok {
 		return
@@ -209,7 +211,7 @@ type option struct {
 	at   *yaml.Node
 }
 
-// allOptions returns the options of a link, those of all links among them, unless it lends a NIC.
+// allOptions returns the options of a link, those of all links among them, unless an end is outside.
 func (b *builder) allOptions(settings *yaml.Node, withDefaults bool) (options []option, layers []layer) {
 	if d := b.defaults[linkKind]; d != nil && withDefaults {
 		options, _ = b.linkOptions(d)

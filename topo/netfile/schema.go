@@ -298,7 +298,7 @@ controller.inside run the command inside the network's sandbox
 controller.caCert PEM file of the authority that signed its certificate
 controller.cert PEM file of the switches' certificate
 controller.key PEM file of the switches' key
-end.node the node's name, or hw: and the name or PCI address of a NIC of this machine
+end.node the node's name, hw: and the name or PCI address of a NIC of this machine, or memif: and the path of a socket
 end.interface the interface's name (NODE-ethPORT)
 end.port OpenFlow port of a switch from 1, interface number of a host from 0
 end.mac MAC address of the interface
