@@ -196,10 +196,11 @@ func (a *application) add(ctx context.Context) (startAgain func() error, err err
 		}
 		a.nodeDone(KindNodeAdded, c.Name, "added controller")
 	}
-	if err := a.addSwitches(ctx, switches); err != nil {
+	// Hosts first: NFs may run on them.
+	if err := a.makeHosts(ctx, hosts, &reporter{}); err != nil {
 		return nil, err
 	}
-	if err := a.makeHosts(ctx, hosts, &reporter{}); err != nil {
+	if err := a.addSwitches(ctx, switches); err != nil {
 		return nil, err
 	}
 	if err := a.makeLinks(ctx, links, &reporter{}); err != nil {
@@ -266,7 +267,10 @@ func (a *application) attachAll(ctx context.Context, links []topo.PlannedLink, h
 			}
 		}
 	}
-	return a.attach(ctx, ends)
+	if err := a.attach(ctx, ends); err != nil {
+		return err
+	}
+	return a.awaitMemif(ctx)
 }
 
 // takeBack removes what add has made. startAgain is to be called when the plan is without it.

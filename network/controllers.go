@@ -46,7 +46,11 @@ func (n *Network) Start(ctx context.Context, progress func(Event)) error {
 	}
 	n.tellTopology()
 	p.stage(StageStart)
-	if err := n.startSwitches(ctx, n.plan.Switches); err != nil {
+	err := n.startSwitches(ctx, n.plan.Switches)
+	if err == nil {
+		err = n.awaitMemif(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	for _, sw := range n.plan.Switches {

@@ -163,9 +163,6 @@ func (n *Network) startSwitches(ctx context.Context, switches []topo.PlannedSwit
 			return fmt.Errorf("start switches: %w", err)
 		}
 	}
-	if err := n.awaitMemif(ctx); err != nil {
-		return err
-	}
 	for _, sw := range switches {
 		if err := n.listen(ctx, sw); err != nil {
 			return err
@@ -220,6 +217,9 @@ func (n *Network) SetSwitch(ctx context.Context, name string, running bool) erro
 			return err
 		}
 		if err := n.startSwitches(ctx, []topo.PlannedSwitch{*sw}); err != nil {
+			return err
+		}
+		if err := n.awaitMemif(ctx); err != nil {
 			return err
 		}
 		return n.cutPatches(ctx, name)
