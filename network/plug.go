@@ -217,7 +217,7 @@ func (n *Network) present(name string, list []topo.Interface) (there []topo.Inte
 	for _, i := range list {
 		err := n.onDevice(topo.PlannedEnd{Node: name, Interface: i.Name}, func(*netlink.Handle, netlink.Link) error { return nil })
 		var missing netlink.LinkNotFoundError
-		if errors.As(err, &missing) {
+		if errors.As(err, &missing) && n.memifOf(name, i) == nil { // which has no device
 			n.events.emit("WARN", name, fmt.Sprintf("the NF manager starts without port %d: %s is gone", i.Port, i.Name))
 			continue
 		}
