@@ -3,7 +3,6 @@ package topo
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"path"
 	"strconv"
 	"strings"
@@ -50,9 +49,6 @@ func ParseMemif(end string) (m Memif, ok bool, err error) {
 	m.Socket = socket
 	for part := range strings.SplitSeq(query, "&") {
 		key, value, _ := strings.Cut(part, "=")
-		if value, err = url.QueryUnescape(value); err != nil {
-			return fail("%s: %v", key, err)
-		}
 		switch key {
 		case "":
 		case "id":
@@ -67,8 +63,8 @@ func ParseMemif(end string) (m Memif, ok bool, err error) {
 			}
 			m.Server = value == "server"
 		case "secret":
-			if len(value) > 24 || strings.ContainsAny(value, ", \t\n") {
-				return fail("a secret has at most 24 bytes, without blanks and commas")
+			if len(value) > 24 || strings.ContainsAny(value, "?, \t\n") {
+				return fail("a secret has at most 24 bytes, without blanks, commas and question marks")
 			}
 			m.Secret = value
 		default:

@@ -14,7 +14,7 @@ func shared() Spec {
 		Links: []Link{
 			{A: LinkEnd{Node: "h1"}, B: LinkEnd{Node: "nf1"}},
 			{A: LinkEnd{Node: "nf1"}, B: LinkEnd{Node: "nf2"}, LinkSettings: LinkSettings{Driver: LinkMemif}},
-			{A: LinkEnd{Node: "memif:/run/vpp/m.sock?id=2&role=server&secret=a%26b"}, B: LinkEnd{Node: "nf1"}},
+			{A: LinkEnd{Node: "memif:/run/vpp/m.sock?id=2&role=server&secret=a=b"}, B: LinkEnd{Node: "nf1"}},
 		},
 	}
 }
@@ -29,7 +29,7 @@ func TestPlanMemif(t *testing.T) {
 		t.Errorf("link to outside: %v at %v, %v", outside, node, ok)
 	}
 	m, ok, err := ParseMemif(outside.Node)
-	if want := (Memif{"/run/vpp/m.sock", 2, true, "a&b"}); m != want || !ok || err != nil {
+	if want := (Memif{"/run/vpp/m.sock", 2, true, "a=b"}); m != want || !ok || err != nil {
 		t.Errorf("%+v, %v, %v: want %+v", m, ok, err, want)
 	}
 	if found, _, err := p.FindLinks("nf1-" + outside.Node); err != nil || len(found) != 1 {
