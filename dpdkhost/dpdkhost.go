@@ -87,6 +87,8 @@ type Pool struct {
 	Frames int  `json:"frames"`
 	Free   int  `json:"free"`
 	Huge   bool `json:"huge"` // on huge pages
+	// Node is the NUMA node that it is on, of a machine with several.
+	Node *int `json:"node,omitempty"`
 }
 
 // Port is a port and its counters since the node started. Packets and bytes include Ethernet
@@ -107,10 +109,12 @@ type Port struct {
 
 // Instance is one running NF and its counters since it started.
 type Instance struct {
-	ID       int    `json:"id"`
-	Name     string `json:"name"`
-	Service  int    `json:"service"`
-	Core     int    `json:"core,omitempty"` // 0 for any
+	ID      int    `json:"id"`
+	Name    string `json:"name"`
+	Service int    `json:"service"`
+	Core    int    `json:"core,omitempty"` // 0 for any
+	// Node is the NUMA node that it runs on, of a machine with several; nil if it may run on any.
+	Node     *int   `json:"node,omitempty"`
 	PID      int    `json:"pid,omitempty"`
 	Parent   int    `json:"parent,omitempty"` // the instance that it is a copy of (scale)
 	State    string `json:"state"`            // starting, running, draining, paused, dead

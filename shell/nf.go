@@ -208,7 +208,14 @@ func writeInstances(w io.Writer, st, before *dpdkhost.State) {
 		}
 	}
 	t := table(w)
-	fmt.Fprint(t, "ID\tNF\tSERVICE\tCORE\tSTATE\tRECEIVED\tSENT\tDROPPED\tLOST\tWAKE-UPS\tP50\tP99")
+	placed := slices.ContainsFunc(st.Instances, func(i dpdkhost.Instance) bool { return i.Node != nil })
+	node := func(text string) string {
+		if !placed {
+			return "" // a machine with one node
+		}
+		return "\t" + text
+	}
+	fmt.Fprintf(t, "ID\tNF\tSERVICE\tCORE%s\tSTATE\tRECEIVED\tSENT\tDROPPED\tLOST\tWAKE-UPS\tP50\tP99", node("NODE"))
 	if before != nil {
 		fmt.Fprint(t, "\tPACKETS/S")
 	}
@@ -225,7 +232,11 @@ func writeInstances(w io.Writer, st, before *dpdkhost.State) {
 		if i.Restarts > 0 {
 			state += fmt.Sprintf(" (%d restarts)", i.Restarts)
 		}
-		fmt.Fprintf(t, "%d\t%s\t%d\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s", i.ID, i.Name, i.Service, core, state,
+		on := "any"
+		if i.Node != nil {
+			on = strconv.Itoa(*i.Node)
+		}
+		fmt.Fprintf(t, "%d\t%s\t%d\t%s%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s", i.ID, i.Name, i.Service, core, node(on), state,
 			i.Received, i.Sent, i.Dropped, i.RxDrops+i.TxDrops+i.Invalid, i.Wakeups, span(i.Latency.P50), span(i.Latency.P99))
 		if before != nil {
 			fmt.Fprintf(t, "\t%s", perSecond(i.Received, old[i.ID].Received, st.At.Sub(before.At)))
@@ -516,7 +527,11 @@ func (c *call) writeStats(w io.Writer, st, before *dpdkhost.State) {
 	if st.Pool.Frames == 0 && len(drops) == 0 {
 		return // a foreign manager that tells neither
 	}
-	fmt.Fprintf(w, "\ngiven up: %s; packet memory: %d of %d frames free\n", cmp.Or(strings.Join(drops, ", "), "none"), st.Pool.Free, st.Pool.Frames)
+	where := ""
+	if st.Pool.Node != nil {
+		where = fmt.Sprintf(", on node %d", *st.Pool.Node)
+	}
+	fmt.Fprintf(w, "\ngiven up: %s; packet memory: %d of %d frames free%s\n", cmp.Or(strings.Join(drops, ", "), "none"), st.Pool.Free, st.Pool.Frames, where)
 }
 
 func completeNF(p *topo.Plan, words []string) []string {

@@ -229,3 +229,17 @@ func TestFit(t *testing.T) {
 		}
 	}
 }
+
+// On a machine with several NUMA nodes the list tells them.
+func TestNFNodes(t *testing.T) {
+	one := 1
+	st := &dpdkhost.State{Instances: []dpdkhost.Instance{{ID: 1, Name: "bridge", Service: 1, Core: 9, Node: &one, State: "running"}, {ID: 2, Name: "nat", Service: 2, State: "dead"}}}
+	var out bytes.Buffer
+	writeInstances(&out, st, nil)
+	want := "ID  NF      SERVICE  CORE  NODE  STATE    RECEIVED  SENT  DROPPED  LOST  WAKE-UPS  P50  P99\n" +
+		"1   bridge  1        9     1     running  0         0     0        0     0         -    -\n" +
+		"2   nat     2        any   any   dead     0         0     0        0     0         -    -\n"
+	if out.String() != want {
+		t.Errorf("%swant\n%s", out.String(), want)
+	}
+}

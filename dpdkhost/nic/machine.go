@@ -14,6 +14,8 @@ type Machine struct {
 	NoIOMMU   bool        `json:"noiommu"` // VFIO works without an IOMMU, unsafely
 	UIO       []string    `json:"uio,omitempty"`
 	Hugepages []Hugepages `json:"hugepages"`
+	// Nodes are the NUMA nodes with their processors.
+	Nodes []Node `json:"nodes,omitempty"`
 	// Mounts are where hugetlbfs is mounted.
 	Mounts []string `json:"mounts,omitempty"`
 	// Isolated are processors that the scheduler leaves alone (isolcpus), as a list.
@@ -37,6 +39,7 @@ func (r Root) Machine() Machine {
 		AFXDP:    strings.Contains("\n"+r.text("proc/net/protocols"), "\nXDP "),
 		VFIO:     r.exists("sys/bus/pci/drivers/vfio-pci"),
 		NoIOMMU:  strings.EqualFold(r.text("sys/module/vfio/parameters/enable_unsafe_noiommu_mode"), "Y"),
+		Nodes:    r.Nodes(),
 		Isolated: r.text("sys/devices/system/cpu/isolated"),
 	}
 	for _, d := range forDPDK[1:] {

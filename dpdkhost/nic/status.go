@@ -202,6 +202,15 @@ func number(n int) string {
 	return strconv.Itoa(n)
 }
 
+// isolated writes the kernel's list of processors as people number cores: from 1.
+func isolated(list string) string {
+	cpus, err := parseList(list)
+	if err != nil {
+		return list
+	}
+	return ranges(cpus)
+}
+
 func (s *Status) writeMachine(w io.Writer) {
 	m := s.Machine
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -216,7 +225,14 @@ func (s *Status) writeMachine(w io.Writer) {
 		fmt.Fprintf(t, "%s\t%s\n", name, h)
 	}
 	fmt.Fprintf(t, "hugetlbfs\t%s\n", cmp.Or(strings.Join(m.Mounts, ", "), "not mounted; programs with --in-memory do not need that"))
-	fmt.Fprintf(t, "isolated cores\t%s\n", cmp.Or(m.Isolated, "none"))
+	for i, n := range m.Nodes {
+		name := ""
+		if i == 0 {
+			name = "cores, from 1"
+		}
+		fmt.Fprintf(t, "%s\t%s\n", name, n)
+	}
+	fmt.Fprintf(t, "isolated cores\t%s\n", cmp.Or(isolated(m.Isolated), "none"))
 	iommu := map[bool]string{true: "yes", false: "no"}[m.IOMMU]
 	if m.NoIOMMU {
 		iommu += "; vfio may do without"

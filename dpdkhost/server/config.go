@@ -34,6 +34,8 @@ type Config struct {
 	Frames int `json:"frames,omitempty"`
 	Large  int `json:"large,omitempty"`
 	Flows  int `json:"flows,omitempty"`
+	// Machine is where the machine's /sys is; "" for /.
+	Machine string `json:"machine,omitempty"`
 	// Spin keeps the manager's thread looking for packets.
 	Spin   bool         `json:"spin,omitempty"`
 	Ports  []Port       `json:"ports,omitempty"`

@@ -480,13 +480,13 @@ func (s *server) own(i *instance) bool {
 func (s *server) rearrange() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	set, left := s.spawner.all, len(s.cpus)
+	set := s.spawner.all
 	shared := map[*manager.Instance]bool{}
 	for _, i := range s.instances {
-		alone := s.own(i) && left > 1
+		cpu := i.nf.Core - 1
+		alone := s.own(i) && (!set.IsSet(cpu) || set.Count() > 1)
 		if alone {
-			set.Clear(i.nf.Core - 1)
-			left--
+			set.Clear(cpu)
 		}
 		if i.mi != nil {
 			shared[i.mi] = !alone

@@ -28,6 +28,8 @@ type server struct {
 	agent   *agent.Agent // nil without OpenFlow
 	spawner *spawner
 	cpus    []int // that this process may use
+	near    []int // those of them that it uses, and NFs without a core of their own
+	numa    numa
 	end     context.CancelFunc
 	opener  *port.Opener
 	plug    sync.Mutex // one change of the ports after the other
@@ -62,7 +64,10 @@ func Run(ctx context.Context, c Config, log *slog.Logger, ready func()) (err err
 		}
 		mc.Spin = forever
 	}
-	if s.m, err = manager.New(mc); err != nil {
+	if err := s.settle(); err != nil {
+		return err
+	}
+	if s.m, err = s.numa.makeManager(mc); err != nil {
 		return err
 	}
 	if s.spawner, err = newSpawner(); err != nil {

@@ -41,7 +41,7 @@ func (s *server) state(ctx context.Context) (*dpdkhost.State, error) {
 	st := &dpdkhost.State{
 		Manager: topo.ManagerWeft, At: time.Now(), FlowCount: len(flows),
 		Ports: []dpdkhost.Port{}, Chains: []topo.Chain{}, Flows: []dpdkhost.Flow{}, Drops: map[string]uint64{},
-		Pool: dpdkhost.Pool{Frames: small + large, Free: snap.Small + snap.Large, Huge: s.m.Memory().Huge()},
+		Pool: dpdkhost.Pool{Frames: small + large, Free: snap.Small + snap.Large, Huge: s.m.Memory().Huge(), Node: s.numa.memory(s.m)},
 	}
 	kinds, peers := map[int]port.Kind{}, map[int]string{}
 	for _, p := range s.openPorts() {
@@ -87,7 +87,13 @@ func (s *server) instanceStates(snaps []manager.InstanceSnapshot) []dpdkhost.Ins
 	list := []dpdkhost.Instance{}
 	for _, i := range s.instances {
 		if i.mi != nil {
-			list = append(list, i.show(byID[i.mi.ID]))
+			d := i.show(byID[i.mi.ID])
+			cpus := s.near
+			if d.Core > 0 {
+				cpus = []int{d.Core - 1}
+			}
+			d.Node = s.numa.ofAll(cpus)
+			list = append(list, d)
 		}
 	}
 	slices.SortFunc(list, func(a, b dpdkhost.Instance) int { return a.ID - b.ID })
