@@ -43,6 +43,19 @@ func TestDPDKController(t *testing.T) {
 		has(t, r.ask("h1 ping -c 3 -i 0.1 h2"), "3 received")
 		has(t, r.ask("nf flow list"), "output:1", "output:2")
 		has(t, r.ask("status"), "connected")
+		told := func(text string) { // what the switch says is shown between commands
+			if !until(mostReady, func() bool { r.ask("sh true"); return strings.Contains(r.out()+r.err(), text) }) {
+				t.Errorf("no %s\n%s", text, r.transcript())
+			}
+		}
+		r.ask("openflow on s1 --type PORT_STATUS")
+		r.ask("add host h3")
+		r.ask("add link h3 s1")
+		told("reason=add port_no=3")
+		r.eventually("h3 ping -c 1 -W 1 h1", "1 received")
+		r.ask("del link h3 s1")
+		told("reason=delete port_no=3")
+		r.ask("openflow off")
 		r.ask("nf flow delete")
 		r.eventually("h1 ping -c 1 -W 1 h2", "1 received") // it learns anew
 		r.in.Close()

@@ -139,7 +139,9 @@ type captureSet struct {
 	plan      *topo.Plan
 	addresses map[string]string // of controllers that run
 	ends      []topo.PlannedEnd
+	turned    map[topo.PlannedEnd]bool         // the far ends of links, where what comes in goes out of the near
 	channels  func(sw, controller string) bool // nil: none
+	passesBy  func(node string) error          // what passes its ports leaves no trace there
 	notes     []string
 }
 
@@ -157,7 +159,7 @@ func (n *Network) Capture(ctx context.Context, q CaptureRequest, to CaptureSink)
 
 func (n *Network) capture(ctx context.Context, q CaptureRequest, to CaptureSink) (CaptureResult, error) {
 	n.mu.Lock()
-	set := captureSet{plan: n.plan, addresses: map[string]string{}}
+	set := captureSet{plan: n.plan, addresses: map[string]string{}, turned: map[topo.PlannedEnd]bool{}, passesBy: n.passesBy}
 	for name, c := range n.controllers {
 		set.addresses[name] = c.address
 	}
@@ -236,11 +238,7 @@ func (s *captureSet) add(target string) error {
 		return nil
 	case target == targetAll:
 		for _, l := range s.plan.Links {
-			end := l.A
-			if _, node, ok := l.Outside(); ok {
-				end = node
-			}
-			if err := s.addEnd(end); err != nil {
+			if err := s.addEnd(s.visible(l, l.A, l.B)); err != nil {
 				s.notes = append(s.notes, err.Error())
 			}
 		}
@@ -295,15 +293,23 @@ func (s *captureSet) addLink(target string) error {
 		return fmt.Errorf("%s: name the link, and one way of it with -Q: %s-%s -Q out", target, views[0].Near().Node, views[0].Far().Node)
 	}
 	for _, v := range views {
-		e := v.Near()
-		if _, node, ok := v.Outside(); ok {
-			e = node
-		}
-		if err := s.addEnd(e); err != nil {
+		if err := s.addEnd(s.visible(v.PlannedLink, v.Near(), v.Far())); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// visible returns the end of a link at which its packets are seen, near if they are at both.
+func (s *captureSet) visible(l topo.PlannedLink, near, far topo.PlannedEnd) topo.PlannedEnd {
+	if _, node, ok := l.Outside(); ok {
+		return node
+	}
+	if s.passesBy(near.Node) != nil && s.passesBy(far.Node) == nil {
+		s.turned[far] = true
+		return far
+	}
+	return near
 }
 
 // addEnd adds an interface, once. One that is a patch port has no device.
@@ -320,6 +326,13 @@ func (s *captureSet) addEnd(e topo.PlannedEnd) error {
 			return fmt.Errorf("no packets of link %s-%s: it is memory that managers share (memif) and has no device; a veth link has one, and the NF pcap in a chain writes what passes", l.A.Node, l.B.Node)
 		}
 	}
+	remedy := s.passesBy(e.Node)
+	if sw := s.plan.Switch(e.Node); sw != nil && sw.DPDK != nil && sw.DPDK.PortKind == "auto" && slices.ContainsFunc(s.plan.Links, func(l topo.PlannedLink) bool { return l.ID == i.Link && l.Driver == topo.LinkHW }) {
+		remedy = errors.New("take portKind packet") // auto is AF_XDP for real NICs
+	}
+	if remedy != nil {
+		return fmt.Errorf("no packets of %s: it is an AF_XDP port, which captures do not see: %w, or capture at the other end of its link", e.Interface, remedy)
+	}
 	if !slices.Contains(s.ends, e) {
 		s.ends = append(s.ends, e)
 	}
@@ -329,6 +342,9 @@ func (s *captureSet) addEnd(e topo.PlannedEnd) error {
 // device describes an interface to capture.
 func (s *captureSet) device(e topo.PlannedEnd, d capture.Direction) capture.Device {
 	i := s.plan.Interface(e)
+	if s.turned[e] {
+		d = map[capture.Direction]capture.Direction{capture.In: capture.Out, capture.Out: capture.In, capture.Both: capture.Both}[d]
+	}
 	dev := capture.Device{Name: i.Name, Device: i.Device, Direction: d}
 	for _, l := range s.plan.Links {
 		if l.ID != i.Link {

@@ -256,11 +256,7 @@ func (n *Network) startProgram(ctx context.Context, sw topo.PlannedSwitch, place
 
 // programPorts are the ports of a DPDK program: links, then the NICs that were leased for it.
 func (n *Network) programPorts(sw topo.PlannedSwitch, nics leases) (ports []eal.Port) {
-	kind := eal.Kind(sw.DPDK.PortKind)
-	if n.env.Confine != nil && (kind == "" || kind == eal.Auto) {
-		kind = eal.Packet // confined programs may load no XDP program
-	}
-	number := 0
+	kind, number := n.portKind(&sw), 0
 	for _, i := range sw.Interfaces {
 		p := eal.Port{Number: i.Port, Kind: kind, Device: i.Device}
 		if m := n.memifOf(sw.Name, i); m != nil {

@@ -264,8 +264,8 @@ func (b *besideLink) close() error {
 // names, numbers, addresses, routes. It takes over between one frame and the next.
 func (n *Network) goBeside(l topo.PlannedLink, r *runningLink, next topo.LinkSettings, driver topo.LinkDriver) error {
 	for _, e := range []topo.PlannedEnd{l.A, l.B} {
-		if n.portDatapath(e.Node) == topo.DatapathAFXDP {
-			return fmt.Errorf("switch %s has AF_XDP ports, which pass by what impairs a link: take datapath=user", e.Node)
+		if remedy := n.passesBy(e.Node); remedy != nil {
+			return fmt.Errorf("switch %s has AF_XDP ports, which pass by what impairs a link: %w", e.Node, remedy)
 		}
 	}
 	c, record, err := n.linkConfig(l)
@@ -398,8 +398,8 @@ func (n *Network) setAllEnds(ctx context.Context, changes []endsChange) error {
 			if was == is || was.Device == "" { // outside nothing can be stopped
 				continue
 			}
-			if n.portDatapath(e.Node) == topo.DatapathAFXDP {
-				return fmt.Errorf("link %s: switch %s has AF_XDP ports, which pass by what stops frames: take datapath=user", linkTitle(c.PlannedLink), e.Node)
+			if remedy := n.passesBy(e.Node); remedy != nil {
+				return fmt.Errorf("link %s: switch %s has AF_XDP ports, which pass by what stops frames: %w", linkTitle(c.PlannedLink), e.Node, remedy)
 			}
 			g := n.gatesOf(e.Node)
 			if after[g] == nil {

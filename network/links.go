@@ -221,8 +221,10 @@ func (n *Network) settle(l topo.PlannedLink, r *runningLink) error {
 		if !n.framesOnly(e.Node) {
 			continue
 		}
-		if r.shaper != nil && n.portDatapath(e.Node) == topo.DatapathAFXDP {
-			return fmt.Errorf("switch %s has AF_XDP ports, which pass by what impairs a link: take datapath=user", e.Node)
+		if sw := n.plan.Switch(e.Node); r.driver == topo.LinkNetem || r.shaper != nil && sw.DPDK == nil { // a wire's devices are its own
+			if remedy := n.passesBy(e.Node); remedy != nil {
+				return fmt.Errorf("switch %s has AF_XDP ports, which pass by what impairs a link: %w", e.Node, remedy)
+			}
 		}
 		if err := n.keepFeatures(l, port.Plain); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"weft/dpdkhost"
+	"weft/dpdkhost/eal"
 	"weft/dpdkhost/port"
 	"weft/dpdkhost/server"
 	"weft/internal/ovs"
@@ -224,4 +226,39 @@ func (n *Network) present(name string, list []topo.Interface) (there []topo.Inte
 		there = append(there, i)
 	}
 	return there
+}
+
+// passesBy says what to change on a node whose ports are AF_XDP: these send past the kernel's
+// queues and past captures at the port itself, and receive before them. It is nil for others.
+func (n *Network) passesBy(name string) error {
+	n.mu.Lock()
+	sw, datapath := n.plan.Switch(name), n.portDatapath(name)
+	n.mu.Unlock()
+	switch {
+	case sw == nil:
+	case datapath == topo.DatapathAFXDP:
+		return errors.New("take datapath=user")
+	case sw.DPDK != nil && n.portKind(sw) == eal.XDP:
+		return errors.New("take portKind packet")
+	}
+	return nil
+}
+
+// portKind is how the manager of a DPDK node reaches the ends of links.
+func (n *Network) portKind(sw *topo.PlannedSwitch) eal.Kind {
+	kind := cmp.Or(eal.Kind(sw.DPDK.PortKind), eal.Auto)
+	if kind != eal.Auto {
+		return kind
+	}
+	n.mu.Lock()
+	h := n.hosts[sw.Name]
+	n.mu.Unlock()
+	if sw.DPDK.Manager != topo.ManagerDPDK || n.env.Confine != nil || h == nil {
+		return eal.Packet // confined programs may load no XDP program
+	}
+	place, err := h.Place()
+	if err != nil {
+		return eal.Packet // nothing starts there
+	}
+	return eal.Choose([]eal.Port{{Kind: eal.Auto}}, place)[0].Kind
 }

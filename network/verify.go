@@ -134,7 +134,7 @@ func (n *Network) verifyWay(ctx context.Context, s LinkState, way int, noise tim
 		c.Skipped, c.Verdict = "shared memory has no devices to measure at", VerdictUnknown
 	case s.Settings.Driver == topo.LinkPatch:
 		c.Skipped, c.Verdict = "a patch has no devices to measure at", VerdictUnknown
-	case n.datapathOf(c.From.Node) == topo.DatapathAFXDP || n.datapathOf(c.To.Node) == topo.DatapathAFXDP:
+	case n.passesBy(c.From.Node) != nil || n.passesBy(c.To.Node) != nil:
 		c.Skipped, c.Verdict = "AF_XDP ports leave nothing to measure with", VerdictUnknown
 	case !s.OK[0] || !s.OK[1] || !s.Up[0] || !s.Up[1]:
 		c.Skipped = linkIs("down", s)
@@ -170,13 +170,6 @@ func linkIs(what string, s LinkState) string {
 		}
 	}
 	return "it is " + what
-}
-
-// datapathOf is portDatapath for those who do not change the network.
-func (n *Network) datapathOf(node string) topo.Datapath {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.portDatapath(node)
 }
 
 // probeDevices returns both ends of a direction as package probe sees them.
