@@ -2,6 +2,7 @@ package control
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,10 @@ const (
 // It knows the links between the switches, so that loops do no harm:
 //
 //   - Hosts are learnt where their packets enter the network, at ports that lead to
-//     no other switch.
+//     no other switch. What carries packets on by itself between such ports (a bridge without a
+//     controller, network functions in line) joins islands, in each of which a host
+//     has a place: its own, or the port to what it is behind. Where such a way would close a loop,
+//     its port is blocked.
 //   - What has no known destination is flooded along a spanning tree.
 //   - The first packet between two hosts installs flows both ways on every switch of
 //     a shortest path, for as long as they are used; no further packet between them
@@ -55,10 +59,16 @@ type Controller struct {
 	mu    sync.Mutex
 	graph graph
 	stale bool // graph must settle before it is used
-	hosts map[MAC]location
+	hosts map[host]location
 	dirty []*datapath // those with something in out
 	steps []step      // scratch
 	ports []uint32    // scratch
+}
+
+// A host is an address in an island (graph).
+type host struct {
+	island uint64
+	mac    MAC
 }
 
 // A location is where a host is.
@@ -78,27 +88,34 @@ func NewController(log *slog.Logger) *Controller {
 		idle:      idleTimeout,
 		queue:     maxQueue,
 		graph:     graph{switches: make(map[uint64]*datapath)},
-		hosts:     make(map[MAC]location),
+		hosts:     make(map[host]location),
 	}
 }
 
-// SetTopology says which links there are between switches of this controller; it may
-// be called at any time. A new link must be told before its ports come up, because
-// until then they count as ports to hosts.
-func (c *Controller) SetTopology(links []TopologyLink) {
+// SetTopology says which links there are between switches of this controller, and with
+// others: switches among them, by DPIDs of theirs or any that no other has, that forward frames by
+// themselves. It may be called at any time. A new link must be told before its ports come up,
+// because until then they count as ports to hosts.
+func (c *Controller) SetTopology(links []TopologyLink, others ...uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.graph.others = make(map[uint64]bool, len(others))
+	for _, dpid := range others {
+		c.graph.others[dpid] = true
+	}
 	kept := make(map[TopologyLink]bool, len(links))
 	trunks := make(map[location]bool, 2*len(links))
 	for _, l := range links {
 		kept[l.ends()] = true
-		trunks[location{l.DPIDA, l.PortA}] = true
-		trunks[location{l.DPIDB, l.PortB}] = true
+		if !c.graph.leavesIsland(l) {
+			trunks[location{l.DPIDA, l.PortA}] = true
+			trunks[location{l.DPIDB, l.PortB}] = true
+		}
 	}
 	gone := slices.ContainsFunc(c.graph.links, func(l TopologyLink) bool { return !kept[l.ends()] })
-	for mac, at := range c.hosts {
+	for h, at := range c.hosts {
 		if trunks[at] {
-			delete(c.hosts, mac)
+			delete(c.hosts, h)
 			gone = true
 		}
 	}
@@ -106,7 +123,7 @@ func (c *Controller) SetTopology(links []TopologyLink) {
 	c.stale = true
 	c.settle()
 	if gone {
-		c.deleteFlows(Match{})
+		c.deleteFlows()
 	}
 	c.flush()
 }
@@ -204,23 +221,63 @@ func (c *Controller) settle() {
 		return
 	}
 	c.stale = false
-	if c.graph.settle() {
-		c.deleteFlows(Match{})
+	broke, moved := c.graph.settle()
+	if moved {
+		c.regroup()
+	}
+	if c.graph.blocks {
+		c.forget(func(at location) bool {
+			d := c.graph.switches[at.dpid]
+			return d != nil && d.blocked[at.port]
+		})
+	}
+	if broke {
+		c.deleteFlows()
 	}
 }
 
-// deleteFlows deletes the flows between hosts that match covers, on all switches.
-func (c *Controller) deleteFlows(match Match) {
-	for _, d := range c.graph.switches {
-		if !d.flows {
-			continue
+// regroup gives hosts the islands that their places are in now. Where islands grow together, a
+// host may have a place too many: it is learnt anew.
+func (c *Controller) regroup() {
+	before := c.hosts
+	c.hosts = make(map[host]location, len(before))
+	var twice []host
+	for h, at := range before {
+		now := host{c.graph.island(at.dpid), h.mac}
+		if _, known := c.hosts[now]; known {
+			twice = append(twice, now)
 		}
-		out := c.out(d)
-		*out = AppendFlowMod(*out, d.version, d.nextXID(), FlowMod{
-			Command: FlowDelete, Match: match, Cookie: flowCookie,
-		})
-		d.flows = match != Match{}
+		c.hosts[now] = at
 	}
+	c.drop(twice)
+}
+
+// deleteFlows deletes the flows between hosts, on all switches.
+func (c *Controller) deleteFlows() {
+	for _, d := range c.graph.switches {
+		c.deleteMatching(d, Match{})
+	}
+}
+
+// deleteFlowsTo deletes the flows to a host, in its island.
+func (c *Controller) deleteFlowsTo(h host) {
+	for _, d := range c.graph.switches {
+		if d.island == h.island {
+			c.deleteMatching(d, Match{Dst: h.mac})
+		}
+	}
+}
+
+// deleteMatching deletes the flows between hosts that match covers.
+func (c *Controller) deleteMatching(d *datapath, match Match) {
+	if !d.flows {
+		return
+	}
+	out := c.out(d)
+	*out = AppendFlowMod(*out, d.version, d.nextXID(), FlowMod{
+		Command: FlowDelete, Match: match, Cookie: flowCookie,
+	})
+	d.flows = match != Match{}
 }
 
 // out returns the output of d, to append to.
@@ -413,16 +470,23 @@ func (c *Controller) setPort(d *datapath, port uint32, exists, up bool) {
 
 // forget forgets the hosts at some locations, and the flows to them.
 func (c *Controller) forget(where func(location) bool) {
-	var gone []MAC
-	for mac, at := range c.hosts {
+	var gone []host
+	for h, at := range c.hosts {
 		if where(at) {
-			gone = append(gone, mac)
+			gone = append(gone, h)
 		}
 	}
-	slices.SortFunc(gone, func(a, b MAC) int { return bytes.Compare(a[:], b[:]) }) // the same in each run
-	for _, mac := range gone {
-		delete(c.hosts, mac)
-		c.deleteFlows(Match{Dst: mac})
+	c.drop(gone)
+}
+
+// drop forgets hosts, and the flows to them.
+func (c *Controller) drop(gone []host) {
+	slices.SortFunc(gone, func(a, b host) int { // the same in each run
+		return cmp.Or(cmp.Compare(a.island, b.island), bytes.Compare(a.mac[:], b.mac[:]))
+	})
+	for _, h := range gone {
+		delete(c.hosts, h)
+		c.deleteFlowsTo(h)
 	}
 }
 
@@ -439,11 +503,14 @@ func (c *Controller) packetIn(d *datapath, p PacketIn) {
 	if src.Multicast() || src == (MAC{}) || linkLocal(dst) {
 		return
 	}
+	if d.blocked[p.InPort] {
+		return // it came another way too
+	}
 	t := d.trunks[p.InPort]
 	if t == nil {
-		c.learn(src, location{d.dpid, p.InPort})
+		c.learn(host{d.island, src}, location{d.dpid, p.InPort})
 	}
-	if at, known := c.hosts[dst]; known && c.forward(d, p, src, dst, at, t == nil) {
+	if at, known := c.hosts[host{d.island, dst}]; known && c.forward(d, p, src, dst, at, t == nil) {
 		return
 	}
 	if t == nil || t.tree {
@@ -458,18 +525,18 @@ func linkLocal(a MAC) bool {
 }
 
 // learn notes where a host is.
-func (c *Controller) learn(host MAC, at location) {
-	was, known := c.hosts[host]
+func (c *Controller) learn(h host, at location) {
+	was, known := c.hosts[h]
 	if known && was == at {
 		return
 	}
 	if known {
-		c.deleteFlows(Match{Dst: host}) // it has moved
+		c.deleteFlowsTo(h) // it has moved
 	}
 	if len(c.hosts) >= maxHosts {
 		clear(c.hosts)
 	}
-	c.hosts[host] = at
+	c.hosts[h] = at
 }
 
 // forward installs flows from here to the host at a location, and back too if the

@@ -44,6 +44,42 @@ func topologies() map[string]func(f *fabric, v func(int) Version) {
 				}
 			}
 		},
+		"bridge in line": func(f *fabric, v func(int) Version) {
+			line(4)(f, v)
+			f.addBridge()
+			f.addSwitch(v(5))
+			f.link(3, 4)
+			f.link(4, 5)
+		},
+		"bridges in parallel": func(f *fabric, v func(int) Version) {
+			f.addBridge()
+			f.addSwitch(v(1))
+			f.addSwitch(v(2))
+			f.addBridge()
+			f.link(0, 1)
+			f.link(0, 2)
+			f.link(1, 3)
+			f.link(2, 3)
+		},
+		"bridges beside links": func(f *fabric, v func(int) Version) {
+			line(3)(f, v)
+			f.addBridge()
+			f.addBridge()
+			f.link(0, 3)
+			f.link(3, 4)
+			f.link(4, 2)
+			f.addSwitch(v(5))
+			f.link(4, 5)
+			f.link(5, 3)
+		},
+		"bridge twice at a switch": func(f *fabric, v func(int) Version) {
+			f.addSwitch(v(0))
+			f.addSwitch(v(1))
+			f.addBridge()
+			f.link(0, 2)
+			f.link(0, 2)
+			f.link(2, 1)
+		},
 		"tree": func(f *fabric, v func(int) Version) {
 			for i := range 7 {
 				f.addHost(f.addSwitch(v(i)))
@@ -159,14 +195,61 @@ func TestSetTopology(t *testing.T) {
 	f.checkAll()
 	for i := range f.links {
 		f.links[i].Up = false
-		f.c.SetTopology(f.links)
+		f.tell()
 		f.settle()
 		f.checkAll()
 		f.links[i].Up = true
-		f.c.SetTopology(f.links)
+		f.tell()
 		f.settle()
 		f.checkAll()
 	}
+}
+
+// Where a bridge without a controller is a second way, it is taken when the first fails.
+func TestFailoverToBridge(t *testing.T) {
+	for _, v := range []Version{OpenFlow10, OpenFlow13} {
+		f := newFabric(t)
+		f.addSwitch(v)
+		f.addSwitch(v)
+		f.addBridge()
+		f.link(0, 1)
+		f.link(0, 2)
+		f.link(2, 1)
+		f.start()
+		f.checkAll()
+		a := f.switches[0]
+		port := f.links[0].PortA
+		for range 2 {
+			a.setPort(port, false)
+			f.settle()
+			f.checkAll()
+			a.setPort(port, true)
+			f.settle()
+			f.checkAll()
+		}
+	}
+}
+
+// A host behind a bridge may go to the other side of it, where its island is another.
+func TestHostMovesBetweenIslands(t *testing.T) {
+	f := newFabric(t)
+	f.addSwitch(OpenFlow13)
+	f.addSwitch(OpenFlow10)
+	f.addBridge()
+	f.link(0, 2)
+	f.link(2, 1)
+	f.start()
+	f.checkAll()
+	h, to := f.hosts[0], f.switches[1]
+	to.ports[9] = &fakePort{up: true}
+	to.setPort(9, true)
+	f.settle()
+	f.mu.Lock()
+	h.at, h.port = to, 9
+	f.mu.Unlock()
+	f.send(h, broadcast)
+	f.settle()
+	f.checkAll()
 }
 
 // A partition must come apart cleanly, and together again.

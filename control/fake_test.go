@@ -46,10 +46,14 @@ type fakeSwitch struct {
 	echo    chan struct{}
 	served  chan error
 
+	// A switch that is alone has no controller and is a learning bridge.
+	alone bool
+
 	mu     sync.Mutex
 	ports  map[uint32]*fakePort
 	flows  []fakeFlow
-	joined bool // the controller has asked for features
+	learnt map[MAC]uint32 // of one that is alone
+	joined bool           // the controller has asked for features
 }
 
 type fakePort struct {
@@ -84,6 +88,13 @@ func (f *fabric) addSwitch(v Version) *fakeSwitch {
 	return s
 }
 
+// addBridge adds a switch without a controller, and without a host.
+func (f *fabric) addBridge() *fakeSwitch {
+	s := &fakeSwitch{f: f, dpid: uint64(len(f.switches) + 1), alone: true, ports: map[uint32]*fakePort{}, learnt: map[MAC]uint32{}}
+	f.switches = append(f.switches, s)
+	return s
+}
+
 func (f *fabric) addHost(s *fakeSwitch) *fakeHost {
 	port := uint32(len(s.ports) + 1)
 	s.ports[port] = &fakePort{up: true}
@@ -102,11 +113,24 @@ func (f *fabric) link(a, b int) {
 	f.links = append(f.links, TopologyLink{sa.dpid, pa, sb.dpid, pb, true})
 }
 
+// tell tells the controller the topology.
+func (f *fabric) tell() {
+	var others []uint64
+	for _, s := range f.switches {
+		if s.alone {
+			others = append(others, s.dpid)
+		}
+	}
+	f.c.SetTopology(f.links, others...)
+}
+
 // start tells the controller the topology and connects all switches.
 func (f *fabric) start() {
-	f.c.SetTopology(f.links)
+	f.tell()
 	for _, s := range f.switches {
-		s.connect()
+		if !s.alone {
+			s.connect()
+		}
 	}
 	f.t.Cleanup(func() {
 		for _, s := range f.switches {
@@ -246,6 +270,18 @@ func (s *fakeSwitch) receive(in uint32, frame []byte) {
 	out, hit := PortController, s.version == OpenFlow10
 	if p := s.ports[in]; p == nil || !p.up {
 		s.mu.Unlock()
+		return
+	}
+	if s.alone {
+		s.learnt[src] = in
+		to := []uint32{s.learnt[dst]}
+		if to[0] == 0 {
+			to = slices.Sorted(maps.Keys(s.ports))
+		}
+		s.mu.Unlock()
+		for _, port := range to {
+			s.output(in, port, frame)
+		}
 		return
 	}
 	for _, f := range s.flows {

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// A TopologyLink joins ports of two switches of the controller.
+// A TopologyLink joins ports of two switches.
 type TopologyLink struct {
 	DPIDA uint64
 	PortA uint32
@@ -23,9 +23,16 @@ func (l TopologyLink) ends() TopologyLink {
 
 // A graph is what the controller knows of the switches and the links between them,
 // and what follows from it. It changes by setting its fields and calling settle.
+//
+// Switches that links join are an island. Others, which forward by themselves, may join
+// islands too, or be a second way within one.
 type graph struct {
 	switches map[uint64]*datapath // those past the handshake
 	links    []TopologyLink
+	others   map[uint64]bool // DPIDs
+	// islands has the island of each switch, by DPIDs: that of its lowest.
+	islands map[uint64]uint64
+	blocks  bool // some port is blocked
 	// broken says of each link (its ends) whether it is set down or has a port
 	// that is.
 	broken map[TopologyLink]bool
@@ -47,7 +54,9 @@ type hop struct {
 // place is the part of a datapath that settle computes.
 type place struct {
 	index     int
-	trunks    map[uint32]*trunk // ports of all links, whether up or not
+	island    uint64
+	trunks    map[uint32]*trunk // ports of all links of the island, whether up or not
+	blocked   map[uint32]bool   // ports to others that would close a loop; usually nil
 	neighbors []hop             // over links that are up, by port
 	flood     []uint32          // ports up and at the edge, or in the tree; ascending
 	// toward has the first hop to this switch from each other, by index; it is
@@ -56,9 +65,10 @@ type place struct {
 }
 
 // settle computes everything anew. It reports whether a link broke since the last
-// time: then flows may lead into it. A switch that is not connected breaks no link
-// for the flows that exist, since it goes on forwarding, but new ones avoid it.
-func (g *graph) settle() bool {
+// time: then flows may lead into it; and whether islands are not what they were. A switch
+// that is not connected breaks no link for the flows that exist, since it goes on
+// forwarding, but new ones avoid it.
+func (g *graph) settle() (broke, moved bool) {
 	order := slices.SortedFunc(maps.Values(g.switches), func(a, b *datapath) int {
 		return cmp.Compare(a.dpid, b.dpid)
 	})
@@ -66,13 +76,15 @@ func (g *graph) settle() bool {
 		d.place = place{index: i, trunks: make(map[uint32]*trunk)}
 	}
 	broken := make(map[TopologyLink]bool, len(g.links))
-	broke := false
 	for _, l := range g.links {
 		a, b := g.switches[l.DPIDA], g.switches[l.DPIDB]
 		down := !l.Up || a != nil && !a.ports[l.PortA] || b != nil && !b.ports[l.PortB]
 		was, known := g.broken[l.ends()]
 		broken[l.ends()] = down
 		broke = broke || down && known && !was
+		if g.leavesIsland(l) {
+			continue
+		}
 		if a != nil {
 			a.trunks[l.PortA] = &trunk{port: l.PortA}
 		}
@@ -89,19 +101,72 @@ func (g *graph) settle() bool {
 		slices.SortFunc(d.neighbors, func(x, y hop) int { return cmp.Compare(x.out, y.out) })
 	}
 	growTrees(order)
+	islands := make(map[uint64]uint64, len(order))
+	for _, d := range order {
+		islands[d.dpid] = d.island
+	}
+	moved = !maps.Equal(islands, g.islands)
+	g.islands = islands
+	g.blockLoops()
 	for _, d := range order {
 		for port, up := range d.ports {
-			if t := d.trunks[port]; up && (t == nil || t.tree) {
+			if t := d.trunks[port]; up && (t == nil || t.tree) && !d.blocked[port] {
 				d.flood = append(d.flood, port)
 			}
 		}
 		slices.Sort(d.flood)
 	}
-	return broke
+	return broke, moved
 }
 
-// growTrees marks the trunks of a spanning tree of each connected component: breadth
-// first from the lowest DPID, so that the same links give the same tree.
+// leavesIsland reports whether a link has an end at others.
+func (g *graph) leavesIsland(l TopologyLink) bool { return g.others[l.DPIDA] || g.others[l.DPIDB] }
+
+// blockLoops blocks ports to others, so that flooding finds each island and each of the
+// others once. Links count in their order, but first those between others, which nobody blocks.
+func (g *graph) blockLoops() {
+	g.blocks = false
+	next := make(map[uint64]uint64) // from one that is joined to another, by island or DPID
+	find := func(id uint64) uint64 {
+		for to, ok := next[id]; ok; to, ok = next[id] {
+			id = to
+		}
+		return id
+	}
+	block := func(dpid uint64, port uint32) {
+		if d := g.switches[dpid]; d != nil && !g.others[dpid] {
+			if d.blocked == nil {
+				d.blocked = make(map[uint32]bool)
+			}
+			d.blocked[port], g.blocks = true, true
+		}
+	}
+	for _, among := range []bool{true, false} {
+		for _, l := range g.links {
+			if !g.leavesIsland(l) || g.broken[l.ends()] || among != (g.others[l.DPIDA] && g.others[l.DPIDB]) {
+				continue
+			}
+			a, b := find(g.island(l.DPIDA)), find(g.island(l.DPIDB))
+			if a != b {
+				next[a] = b
+				continue
+			}
+			block(l.DPIDA, l.PortA)
+			block(l.DPIDB, l.PortB)
+		}
+	}
+}
+
+// island returns the island of a switch; one that is not connected is alone.
+func (g *graph) island(dpid uint64) uint64 {
+	if id, ok := g.islands[dpid]; ok {
+		return id
+	}
+	return dpid
+}
+
+// growTrees marks the trunks of a spanning tree of each island: breadth first from the
+// lowest DPID, so that the same links give the same tree.
 func growTrees(order []*datapath) {
 	seen := make([]bool, len(order))
 	for _, root := range order {
@@ -111,6 +176,7 @@ func growTrees(order []*datapath) {
 		seen[root.index] = true
 		for queue := []*datapath{root}; len(queue) > 0; queue = queue[1:] {
 			d := queue[0]
+			d.island = root.dpid
 			for _, h := range d.neighbors {
 				if !seen[h.peer.index] {
 					seen[h.peer.index] = true

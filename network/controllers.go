@@ -228,25 +228,46 @@ func (n *Network) tellTopology() {
 	if len(builtin) == 0 {
 		return
 	}
-	var links []control.TopologyLink
-	for _, l := range n.plan.Links {
-		a, b := n.plan.Switch(l.A.Node), n.plan.Switch(l.B.Node)
-		if a == nil || b == nil || a.DPID == 0 || b.DPID == 0 || onItsOwn(a) || onItsOwn(b) {
-			continue
-		}
-		links = append(links, control.TopologyLink{
-			DPIDA: a.DPID, PortA: uint32(n.plan.Interface(l.A).Port),
-			DPIDB: b.DPID, PortB: uint32(n.plan.Interface(l.B).Port), Up: true,
-		})
-	}
+	links, others := topologyOf(n.plan)
 	for _, c := range builtin {
-		c.SetTopology(links)
+		c.SetTopology(links, others...)
 	}
 }
 
-// onItsOwn reports whether a switch is a DPDK node without controllers: to those of its
-// neighbours it is like a wire, or a host.
-func onItsOwn(sw *topo.PlannedSwitch) bool { return sw.DPDK != nil && len(sw.Controllers) == 0 }
+// topologyOf returns the links between switches as controllers see them, and the switches that
+// forward by themselves.
+func topologyOf(plan *topo.Plan) (links []control.TopologyLink, others []uint64) {
+	used := map[uint64]bool{}
+	for _, sw := range plan.Switches {
+		used[sw.DPID] = true
+	}
+	numbers := map[string]uint64{} // DPIDs, of all who forward frames as they are
+	last := ^uint64(0)             // for those that have none
+	for _, sw := range plan.Switches {
+		if sw.DPDK != nil && len(sw.Controllers) == 0 && sw.DPDK.Routes() {
+			continue // it is like a host
+		}
+		number := sw.DPID
+		for ; number == 0 || number != sw.DPID && used[number]; last-- {
+			number = last
+		}
+		numbers[sw.Name] = number
+		if len(sw.Controllers) == 0 {
+			others = append(others, number)
+		}
+	}
+	for _, l := range plan.Links {
+		a, b := numbers[l.A.Node], numbers[l.B.Node]
+		if a == 0 || b == 0 {
+			continue
+		}
+		links = append(links, control.TopologyLink{
+			DPIDA: a, PortA: uint32(plan.Interface(l.A).Port),
+			DPIDB: b, PortB: uint32(plan.Interface(l.B).Port), Up: true,
+		})
+	}
+	return links, others
+}
 
 // connections returns all control channels, in the order of switches and controllers.
 func (n *Network) connections() []ControlConnection {

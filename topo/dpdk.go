@@ -236,6 +236,12 @@ func planDPDK(d *DPDK, standalone bool) (*DPDK, []fieldError) {
 	return d, errs
 }
 
+// Routes reports whether one of a node's NFs is a router. Then its sides are networks of their own:
+// it carries no frame from one to the other as it is, and may be on a loop of links.
+func (d *DPDK) Routes() bool {
+	return slices.ContainsFunc(d.NFs, func(n NF) bool { return n.Name == "router" })
+}
+
 // SetDPDK makes the description of a DPDK node d, which must be complete but for its chains. The
 // plan is unchanged if there is an error.
 func (p *Plan) SetDPDK(name string, d *DPDK) error {
