@@ -230,6 +230,37 @@ func TestFailoverToBridge(t *testing.T) {
 	}
 }
 
+// Who is known stays known when an island gets another name, or grows.
+func TestIslandChangesKeepHosts(t *testing.T) {
+	f := newFabric(t)
+	for i := range 3 {
+		f.addHost(f.addSwitch(OpenFlow13))
+		if i > 0 {
+			f.link(i-1, i)
+		}
+	}
+	f.start()
+	for _, h := range f.hosts {
+		f.send(h, broadcast)
+	}
+	f.settle()
+	direct := func(from, to *fakeHost) {
+		t.Helper()
+		id := f.send(from, to.mac)
+		f.settle()
+		if f.got(id, to) != 1 || len(f.delivered[id]) != 1 {
+			t.Errorf("the frame came to %d hosts, %d times to the right one", len(f.delivered[id]), f.got(id, to))
+		}
+	}
+	f.switches[0].disconnect() // the lowest
+	f.settle()
+	direct(f.hosts[4], f.hosts[2])
+	f.switches[0].connect()
+	f.settle()
+	direct(f.hosts[5], f.hosts[2])
+	direct(f.hosts[4], f.hosts[0])
+}
+
 // A host behind a bridge may go to the other side of it, where its island is another.
 func TestHostMovesBetweenIslands(t *testing.T) {
 	f := newFabric(t)

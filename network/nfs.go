@@ -82,6 +82,7 @@ func (n *Network) onNFs(name, what string, edit func(*topo.DPDK) error, do func(
 		return fmt.Errorf("dpdk node %s: %w", name, err)
 	}
 	n.setPlan(next)
+	n.tellTopology() // NFs may route, or not any more
 	n.events.send(Event{Kind: KindNodeChanged, Node: name, Message: what})
 	return nil
 }
