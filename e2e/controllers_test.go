@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // testController is a command that runs a learning switch at {port}.
@@ -182,6 +184,38 @@ func osKen(t *testing.T) string {
 		}
 	}
 	return filepath.Join(venv, "bin")
+}
+
+// osKenForAll returns an environment in which every user's python3 finds os-ken, until the test
+// ends.
+func osKenForAll(t *testing.T) []string {
+	bin := osKen(t)
+	env := func(bin string) []string {
+		packages, err := filepath.Glob(filepath.Join(filepath.Dir(bin), "lib", "python3*", "site-packages"))
+		if err != nil || len(packages) == 0 {
+			t.Fatalf("no packages beside %s: %v", bin, err)
+		}
+		// The environment's own python3 may be a link to where only its maker can look.
+		return []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "PYTHONPATH=" + packages[0]}
+	}
+	if os.Geteuid() != 0 {
+		return env(bin)
+	}
+	dir, err := os.MkdirTemp(shared.dir, "os-ken-")
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err == nil {
+		err = unix.Mount(filepath.Dir(bin), dir, "", unix.MS_BIND, "")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	if err := unix.Mount("", dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	return env(filepath.Join(dir, "bin"))
 }
 
 func lastLine(text string) string {

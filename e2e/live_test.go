@@ -14,7 +14,13 @@ import (
 // up brings up a network that lives on, and ends it with the test. Commands on it are r.also.
 func up(t *testing.T, u user, args ...string) *run {
 	t.Helper()
-	r := tryUp(t, u, args...)
+	return upWith(t, u, nil, args...)
+}
+
+// upWith is up with an environment that has more.
+func upWith(t *testing.T, u user, env []string, args ...string) *run {
+	t.Helper()
+	r := tryUp(t, u, env, args...)
 	if code := r.wait(); code != 0 {
 		t.Fatalf("up: exit status %d\n%s", code, r.transcript())
 	}
@@ -28,7 +34,7 @@ func up(t *testing.T, u user, args ...string) *run {
 }
 
 // tryUp is up that may fail.
-func tryUp(t *testing.T, u user, args ...string) *run {
+func tryUp(t *testing.T, u user, env []string, args ...string) *run {
 	t.Helper()
 	name := "lab"
 	if u.root() { // who all share a directory
@@ -43,7 +49,7 @@ func tryUp(t *testing.T, u user, args ...string) *run {
 		}, t.Name())
 		name = name[:min(len(name), 40)]
 	}
-	r := start(t, launch{user: u, args: append([]string{"up", "--name", name}, args...)})
+	r := start(t, launch{user: u, env: env, args: append([]string{"up", "--name", name}, args...)})
 	if u.root() {
 		r.network = name
 	}
@@ -214,12 +220,12 @@ func TestExecTerminal(t *testing.T) {
 func TestUpFails(t *testing.T) {
 	eachUser(t, func(t *testing.T, u user) {
 		t.Run("no controller", func(t *testing.T) {
-			r := tryUp(t, u, "--topo", "single,2", "--controller", "tcp:127.0.0.1:1", "-t", "0.5")
+			r := tryUp(t, u, nil, "--topo", "single,2", "--controller", "tcp:127.0.0.1:1", "-t", "0.5")
 			r.exits(1)
 			has(t, r.err(), "s1 is not connected to c0", "refused", "taken down")
 		})
 		t.Run("no program", func(t *testing.T) {
-			r := tryUp(t, u, "--topo", "single,2", "--controller", "cmd:exit 3")
+			r := tryUp(t, u, nil, "--topo", "single,2", "--controller", "cmd:exit 3")
 			r.exits(1)
 			has(t, r.err(), "controller c0")
 		})
@@ -237,7 +243,7 @@ func TestUpFails(t *testing.T) {
 		for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
 			t.Run(sig.String(), func(t *testing.T) {
 				for _, after := range []time.Duration{0, 30 * time.Millisecond, 150 * time.Millisecond} {
-					r := tryUp(t, u, "--topo", "tree,2,12", "--controller", "tcp:127.0.0.1:1")
+					r := tryUp(t, u, nil, "--topo", "tree,2,12", "--controller", "tcp:127.0.0.1:1")
 					time.Sleep(after)
 					syscall.Kill(r.cmd.Process.Pid, sig)
 					if code := r.wait(); code != 128+int(sig) && code != -int(sig) {
@@ -333,7 +339,7 @@ func TestApply(t *testing.T) {
 func TestManyLive(t *testing.T) {
 	t.Parallel()
 	u := ordinary()
-	first := tryUp(t, u, "--topo", "single,2")
+	first := tryUp(t, u, nil, "--topo", "single,2")
 	if first.wait() != 0 {
 		t.Fatal(first.transcript())
 	}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -78,4 +79,53 @@ func TestDPDKApplyControllers(t *testing.T) {
 			t.Errorf("the manager was process %s and is %s", before, after)
 		}
 	})
+}
+
+// NFs in line between switches, as the samples have them: whoever the controller is, packets pass
+// through them and come back, and flows carry them.
+func TestNFsBetweenSwitches(t *testing.T) {
+	need(t, "ovs-testcontroller", "python3")
+	env := osKenForAll(t)
+	dir := samples(t)
+	learning, err := os.ReadFile("testdata/learning.py")
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "learning.py"), learning, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	tcp := func(address string, port int) string {
+		return fmt.Sprintf("h1 timeout 2 bash -c '</dev/tcp/%s/%d' || echo bar''red", address, port)
+	}
+	// A flow for each connection takes a lost packet or two.
+	web := "h1 timeout 15 bash -c 'exec 3<>/dev/tcp/10.0.0.100/8080; printf \"GET / HTTP/1.0\\r\\n\\r\\n\" >&3; cat <&3'"
+	dialogues := map[string][][2]string{
+		"nf-firewall.yaml": {{"~pingall", "12 of 12 received"}, {tcp("10.0.0.3", 23), "barred"}, {"nf stats", "icmp"}, {"~flows s2 --interval 0", "output:1 "}},
+		"nf-router.yaml":   {{"~pingall", "12 of 12 received"}, {"nf tell 1 routes", "10.0.2.0/24"}, {"~flows s2 --interval 0", "output:1 "}},
+		"nf-balancer.yaml": {{"~pingall", "20 of 20 received"}, {"~" + web, "web"}, {"nf tell 1 servers", "10.0.0.12:8080"}, {"~flows s2 --interval 0", "output:1 "}},
+	}
+	controllers := map[string]string{
+		"builtin":            "",
+		"os-ken":             "{kind: osken, command: " + filepath.Join(dir, "learning.py") + "}",
+		"ovs-testcontroller": "{kind: cmd, command: '" + testController + "'}",
+	}
+	for name, controller := range controllers {
+		t.Run(name, func(t *testing.T) {
+			eachUser(t, func(t *testing.T, u user) {
+				for sample, dialogue := range dialogues {
+					t.Run(sample, func(t *testing.T) {
+						text, err := os.ReadFile(filepath.Join(dir, sample))
+						if err != nil {
+							t.Fatal(err)
+						}
+						if controller != "" {
+							text = fmt.Appendf(text, "controllers: {c0: %s}\ndefaults: {switch: {protocols: [OpenFlow13]}}\n", controller)
+						}
+						r := upWith(t, u, env, filepath.Join(place(t, u, map[string]string{sample: string(text)}), sample), "--allow")
+						r.talk(t, dialogue)
+					})
+				}
+			})
+		})
+	}
 }

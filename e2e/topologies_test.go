@@ -59,6 +59,22 @@ func tries() map[string][][2]string {
 	}
 }
 
+// talk attaches to a network that lives on, types lines and looks for what each answer is to have.
+func (r *run) talk(t *testing.T, dialogue [][2]string) {
+	t.Helper()
+	prompt := start(t, launch{user: r.user, prompt: true, args: []string{"attach", strings.TrimSpace(lastLine(r.out()))},
+		env: []string{"XDG_RUNTIME_DIR=" + r.runtimeDir()}})
+	for _, d := range dialogue {
+		if line, again := strings.CutPrefix(d[0], "~"); again {
+			prompt.eventually(line, d[1])
+		} else {
+			has(t, prompt.ask("%s", line), d[1])
+		}
+	}
+	prompt.in.Close()
+	prompt.wait() // 1, if pings were to be lost
+}
+
 // TestSampleNetworks builds all samples as `weft up` does, does what they say is to be tried first,
 // and takes them down.
 func TestSampleNetworks(t *testing.T) {
@@ -103,17 +119,7 @@ func TestSampleNetworks(t *testing.T) {
 				args[0] = "@" + strings.TrimSuffix(words[0], filepath.Ext(words[0]))
 			}
 			r := up(t, u, append(args, words[1:]...)...)
-			prompt := start(t, launch{user: u, prompt: true, args: []string{"attach", strings.TrimSpace(lastLine(r.out()))},
-				env: []string{"XDG_RUNTIME_DIR=" + r.runtimeDir()}})
-			for _, d := range dialogue {
-				if line, again := strings.CutPrefix(d[0], "~"); again {
-					prompt.eventually(line, d[1])
-				} else {
-					has(t, prompt.ask("%s", line), d[1])
-				}
-			}
-			prompt.in.Close()
-			prompt.wait() // 1, if pings were to be lost
+			r.talk(t, dialogue)
 			r.also(0, "down")
 			r.gone()
 		})

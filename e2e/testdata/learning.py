@@ -31,5 +31,9 @@ class Learning(app_manager.OSKenApp):
         table = self.ports.setdefault(dp.id, {})
         table[eth.src] = port
         actions = [parser.OFPActionOutput(table.get(eth.dst, ofp.OFPP_FLOOD))]
+        if eth.dst in table:
+            apply = [parser.OFPInstructionActions(ofp.OFPIT_APPLY_ACTIONS, actions)]
+            match = parser.OFPMatch(in_port=port, eth_dst=eth.dst, eth_src=eth.src)
+            dp.send_msg(parser.OFPFlowMod(datapath=dp, priority=1, match=match, instructions=apply))
         dp.send_msg(parser.OFPPacketOut(datapath=dp, buffer_id=ofp.OFP_NO_BUFFER, in_port=port,
                                         actions=actions, data=ev.msg.data))
