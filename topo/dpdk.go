@@ -184,7 +184,7 @@ func planDPDK(d *DPDK, standalone bool) (*DPDK, []fieldError) {
 		}
 	case ManagerDPDK:
 		if strings.TrimSpace(d.Command) == "" {
-			fail("command", "manager dpdk needs the program to run; write for example command: dpdk-testpmd {eal} -- --auto-start --total-num-mbufs=4096")
+			fail("command", "manager dpdk needs the program to run; write for example command: dpdk-testpmd {eal} -- --auto-start --total-num-mbufs=16384")
 		}
 		if len(d.NFs)+len(d.Chains)+len(d.Flows) > 0 {
 			fail("manager", "a DPDK program of its own has no NFs, chains and flows; leave them out or write manager weft")
