@@ -27,8 +27,18 @@ func TestDPDKNode(t *testing.T) {
 		has(t, r.ask("h1 ping -c 1 h2"), "1 received")
 		pid := strings.TrimSpace(r.ask("s1 pgrep -f nf-manager"))
 		r.ask("s1 kill -9 %s", strings.Fields(pid)[0])
+		r.expect("It is started again with its NFs, chains and flows")
 		r.eventually("h1 ping -c 1 -W 1 h2", "1 received")
 		has(t, r.ask("nf chain list"), "2→1") // as it was changed
+
+		r.ask("h2 ip link delete h2-eth0")
+		r.expect("s1-eth2 is gone")
+		pid = strings.TrimSpace(r.ask("s1 pgrep -f nf-manager"))
+		r.ask("s1 kill -9 %s", strings.Fields(pid)[0])
+		r.expect("starts without port 2")
+		r.ask("del link h2 s1")
+		r.ask("add link h2 s1")
+		r.eventually("h1 ping -c 1 -W 1 h2", "1 received")
 		r.finish(1)                           // pings were lost
 	})
 }

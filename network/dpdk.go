@@ -305,7 +305,7 @@ func (n *Network) superviseManager(name string, d *dpdkNode) {
 			n.giveUp(name, d, fmt.Sprintf("%s. It stays down: %d starts did not help", text, managerTries))
 			return
 		}
-		n.events.send(Event{Kind: KindProcessEnded, Level: "WARN", Node: name, PID: d.process.pid, Message: text + ". It is started again"})
+		n.events.send(Event{Kind: KindProcessEnded, Level: "WARN", Node: name, PID: d.process.pid, Message: text + ". It is started again with its NFs, chains and flows; lost are packets on their way, counters, and flows of controllers"})
 		select {
 		case <-time.After(managerPause << (tries - 1)):
 		case <-n.ended:

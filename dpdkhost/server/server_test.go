@@ -409,8 +409,10 @@ func TestDeath(t *testing.T) {
 				}
 			}
 			l.eventually("packets", func(*dpdkhost.State) bool { return l.instance(dying.ID).Received > 0 })
+			killed := time.Now()
 			l.must(syscall.Kill(dying.PID, syscall.SIGKILL))
 			l.eventually("noticed", func(*dpdkhost.State) bool { return l.instance(dying.ID).State != stateRunning })
+			t.Logf("noticed, and asked for, after %v", time.Since(killed))
 			before := l.instance(dying.ID)
 			sent := l.state().Ports[1].Sent
 			l.eventually("others go on", func(st *dpdkhost.State) bool { return st.Ports[1].Sent > sent+200 })
