@@ -28,7 +28,7 @@ VM_TESTS   := \
 	./e2e:TestKernelDatapath|TestJustBooted \
 	./e2e:TestGuestNICs:-nics=2,-hugepages=64 \
 	./link/netem:Test \
-	./dpdkhost/port:TestXDPStale|TestMixed
+	./dpdkhost/port:TestXDPStale|TestMixed|TestXDPQueues
 
 # Fuzz targets, each for FUZZTIME: PACKAGE:TARGET.
 # A number of runs, not a time: when a time is over, go test sometimes reports that as a failure.

@@ -117,7 +117,7 @@ func portRates(ctx context.Context, b *bench) error {
 		case c.vdev != "":
 		case c.kind == port.XDP:
 			aim, met = "≥ 2.5 Gbit/s", m >= 2.5e9
-		case !c.plain && c.spin == 0:
+		case c.kind == port.TAP:
 			aim, met = "≥ 10 Gbit/s", m >= 10e9
 		}
 		text, _ := beside(c, 1)
