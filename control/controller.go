@@ -507,10 +507,14 @@ func (c *Controller) packetIn(d *datapath, p PacketIn) {
 		return // it came another way too
 	}
 	t := d.trunks[p.InPort]
-	if t == nil {
+	// What comes from a port that is no place for hosts (Port.Silent) entered the network elsewhere:
+	// an NF of a DPDK node, to which somebody's flow led it, sends it on.
+	_, place := d.ports[p.InPort]
+	enters := t == nil && place
+	if enters {
 		c.learn(host{d.island, src}, location{d.dpid, p.InPort})
 	}
-	if at, known := c.hosts[host{d.island, dst}]; known && c.forward(d, p, src, dst, at, t == nil) {
+	if at, known := c.hosts[host{d.island, dst}]; known && c.forward(d, p, src, dst, at, enters) {
 		return
 	}
 	if t == nil || t.tree {

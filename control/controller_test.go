@@ -230,6 +230,41 @@ func TestFailoverToBridge(t *testing.T) {
 	}
 }
 
+// What comes from a port that is no place for hosts is sent on, and nobody is learnt there.
+func TestServicePort(t *testing.T) {
+	for _, v := range []Version{OpenFlow10, OpenFlow13} {
+		f := newFabric(t)
+		s := f.addSwitch(v)
+		f.addHost(s)
+		f.start()
+		f.checkAll()
+		a, b := f.hosts[0], f.hosts[1]
+		const service = 0x8001
+		s.mu.Lock() // a flow of the user's leads frames there; an NF sends them on
+		s.flows = append([]fakeFlow{{match: Match{InPort: a.port}, priority: 100, output: service}}, s.flows...)
+		s.mu.Unlock()
+		frame := make([]byte, 60)
+		copy(frame, b.mac[:])
+		copy(frame[6:], a.mac[:])
+		frame[17] = 200 // its number
+		s.write(packetIn(v, service, frame))
+		f.settle()
+		if n := f.got(200, b); n != 1 {
+			t.Errorf("OpenFlow %v: the frame came %d times", v, n)
+		}
+		id := f.send(b, a.mac)
+		f.settle()
+		if n := f.got(id, a); n != 1 {
+			t.Errorf("OpenFlow %v: an answer came %d times", v, n)
+		}
+		s.mu.Lock()
+		if !slices.ContainsFunc(s.flows, func(o fakeFlow) bool { return o.match == Match{service, a.mac, b.mac} && o.output == b.port }) {
+			t.Errorf("OpenFlow %v: no flow carries what the NF sends on: %+v", v, s.flows)
+		}
+		s.mu.Unlock()
+	}
+}
+
 // Who is known stays known when an island gets another name, or grows.
 func TestIslandChangesKeepHosts(t *testing.T) {
 	f := newFabric(t)
