@@ -104,7 +104,7 @@ func (n *Network) makeDPDK(switches []topo.PlannedSwitch) error {
 			}
 			confined = &c
 		}
-		h, err := node.NewHost(node.HostConfig{Name: sw.Name, Etc: n.etc(), Env: n.programEnv(), Confine: confined})
+		h, err := node.NewHost(node.HostConfig{Name: sw.Name, Etc: n.etc(), Env: n.programEnv(), Writable: []string{n.ovsDir()}, Confine: confined})
 		if err != nil {
 			return fmt.Errorf("dpdk node %s: %w", sw.Name, err)
 		}

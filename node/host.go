@@ -42,6 +42,8 @@ type HostConfig struct {
 	Env []string
 	// Confine keeps programs from changing anything of the machine's; nil: they may.
 	Confine *confine.Config
+	// Writable are directories that the programs of ConfinedPlace may write to, if Confine is nil.
+	Writable []string
 }
 
 // A Host is a network namespace. It costs no process, and no namespace but that one, until
@@ -217,7 +219,7 @@ func (h *Host) ConfinedPlace() (*ns.Place, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.confined == nil {
-		p, err := h.newPlace(&confine.Config{})
+		p, err := h.newPlace(&confine.Config{Writable: h.cfg.Writable})
 		if err != nil {
 			return nil, err
 		}
