@@ -526,3 +526,30 @@ func TestNormal(t *testing.T) {
 		return slices.Contains(lab.Queues[1].Take(), "xddddd\x02\x00\x00\x00\x00\x01\x88\xb5 again")
 	})
 }
+
+// What an NF sends on and no flow is for comes to the controller from the port of its service, with a
+// flow for all misses and without.
+func TestServiceMiss(t *testing.T) {
+	lab := managertest.New(t)
+	_, err := lab.AttachFused(manager.Instance{Service: 5}, nf.Handler(mark))
+	lab.Must(err)
+	calls := make(chan net.Conn, 1)
+	start(t, lab, 0, func(context.Context) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		calls <- theirs
+		return ours, nil
+	})
+	p := greet(t, <-calls)
+	const service = manager.ServicePort + 5
+	p.Write(control.AppendFlowMod(nil, control.OpenFlow13, 8, control.FlowMod{Match: control.Match{InPort: 1}, Priority: 9, Output: service}))
+	p.echo()
+	for range 2 {
+		lab.Send(ethernet(2, 1, "through it"))
+		in, err := control.ParsePacketIn(p.next())
+		if err != nil || in.InPort != service || in.Data[0] != 'x' {
+			t.Errorf("the controller gets %+v, %v", in, err)
+		}
+		p.Write(control.AppendFlowMod(nil, control.OpenFlow13, 8, control.FlowMod{Output: control.PortController}))
+		p.echo()
+	}
+}

@@ -60,4 +60,17 @@ func TestFinish(t *testing.T) {
 			t.Fatalf("%+v: %d and %d frames are left", c, small, large)
 		}
 	}
+	// So does the agent get packets, which may come back.
+	told := 0
+	m.hooks.Miss = func(port uint16, p []byte, _ *Flow, _ bool) {
+		if told++; port != 7 || vnet.Fold(vnet.Sum(vnet.Sum(uint64(6+len(p)-34), p[26:34]), p[34:])) != 0xffff {
+			t.Errorf("from port %d: % x", port, p)
+		}
+	}
+	for _, d := range []shm.Desc{super(0, 1000), super(2000, 1000)} {
+		m.tell(&d, 7, nil, false)
+	}
+	if small, large := m.pool.Left(); told != 3 || small != 8 || large != 2 {
+		t.Errorf("%d frames told, %d and %d left", told, small, large)
+	}
 }

@@ -71,6 +71,7 @@ type Manager struct {
 	now       time.Duration
 	hooks     Hooks
 	current   *Flow      // whose verdict is being done
+	entered   uint16     // the port by which the packet of current came into the flow director
 	again     []shm.Desc // packets for the flow director once more
 	drops     Drops
 }

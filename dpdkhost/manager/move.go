@@ -61,7 +61,7 @@ func (m *Manager) enter(p *entry, batch []shm.Desc) {
 		if from++; f == nil {
 			m.missed(&batch[k], p.number)
 		} else {
-			m.special(&batch[k], f.flow-1)
+			m.special(&batch[k], f.flow-1, p.number)
 		}
 	}
 	m.begin(p, batch[from:], m.byID[run])
@@ -413,7 +413,12 @@ func (m *Manager) toController(d *shm.Desc) {
 	missed := f != nil && f.Priority == 0 && f.Mask == Key{}
 	switch {
 	case m.hooks.Miss != nil:
-		m.hooks.Miss(m.meta[d.Frame].port, m.mem.Packet(d), f, !missed)
+		port := m.meta[d.Frame].port
+		if f != nil {
+			port = m.entered
+		}
+		m.tell(d, port, f, !missed)
+		return
 	case missed && m.standard != nil:
 		m.current = nil // what NFs want is not that flow's doing
 		m.toChain(d, m.standard)

@@ -150,7 +150,7 @@ func (m *Manager) enterAgain() {
 			if f.chain != 0 {
 				m.toChain(d, m.byID[f.chain])
 			} else {
-				m.special(d, f.flow-1)
+				m.special(d, f.flow-1, service)
 			}
 		}
 	}
@@ -164,9 +164,10 @@ func (m *Manager) toChain(d *shm.Desc, c *chain) {
 	m.forward(one(d), at)
 }
 
-// special does what a flow says that is more than a chain.
-func (m *Manager) special(d *shm.Desc, f int32) {
-	m.current = &m.flows.flows[f]
+// special does what a flow says that is more than a chain. port is that by which the packet came
+// into the flow director.
+func (m *Manager) special(d *shm.Desc, f int32, port uint16) {
+	m.current, m.entered = &m.flows.flows[f], port
 	m.act(d, &m.current.Verdict)
 	m.current = nil
 }
@@ -175,10 +176,21 @@ func (m *Manager) special(d *shm.Desc, f int32) {
 func (m *Manager) missed(d *shm.Desc, port uint16) {
 	if m.hooks.Miss == nil {
 		m.drops.NoFlow++
-	} else {
-		m.hooks.Miss(port, m.mem.Packet(d), nil, false)
+		m.pool.Free(d.Frame)
+		return
 	}
-	m.pool.Free(d.Frame)
+	m.tell(d, port, nil, false)
+}
+
+// tell hands a packet to the OpenFlow agent as it would be on a wire: it may come back. The
+// packet ends here.
+func (m *Manager) tell(d *shm.Desc, port uint16, f *Flow, asked bool) {
+	list, lost := m.pool.Finish(*d, nil)
+	m.drops.NoMemory += uint64(lost)
+	for i := range list {
+		m.hooks.Miss(port, m.mem.Packet(&list[i]), f, asked)
+		m.pool.Free(list[i].Frame)
+	}
 }
 
 // Hooks are what an OpenFlow agent is told, on the manager's thread: it must not wait, and must
