@@ -129,3 +129,65 @@ func TestNFsBetweenSwitches(t *testing.T) {
 		})
 	}
 }
+
+// block returns the first block of a language in a section of a page.
+func block(t *testing.T, page, section, language string) string {
+	t.Helper()
+	_, rest, found := strings.Cut(page, "\n## "+section+"\n")
+	if found {
+		_, rest, found = strings.Cut(rest, "\n```"+language+"\n")
+	}
+	text, _, ended := strings.Cut(rest, "```\n")
+	if !found || !ended {
+		t.Fatalf("no block of %s in section %s", language, section)
+	}
+	return text
+}
+
+// The app and the network of the page on NFs: os-ken steers a DPDK node, asks for statistics, and
+// what they say to each other is seen, and captured so that tshark reads it.
+func TestSteering(t *testing.T) {
+	need(t, "tshark", "python3")
+	env := osKenForAll(t)
+	page, err := os.ReadFile("../docs/nf.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const section = "Steered by a controller"
+	app, lab := block(t, string(page), section, "python"), block(t, string(page), section, "yaml")
+	eachUser(t, func(t *testing.T, u user) {
+		dir := place(t, u, map[string]string{"steer.py": app})
+		file := filepath.Join(dir, "steer.yaml")
+		if err := os.WriteFile(file, []byte(strings.ReplaceAll(lab, "/home/me", dir)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		r := upWith(t, u, env, file, "--allow")
+		captured := filepath.Join(dir, "of.pcapng")
+		r.talk(t, [][2]string{
+			{"capture control " + captured, "capturing on"},
+			{"~h1 ping -c 1 -W 1 h2", "1 received"},
+			{"h1 ping -c 4 -i 0.1 h2", "4 received"},
+			{"flows nf1 --interval 0", "output:32769"},
+			{"flows nf1 --interval 0", "in_port=32769,"},
+			{"control", "nf1     c0          OpenFlow 1.3"},
+			{"nf stats", "icmp "},
+			{"h1 ping -c 13 -i 0.1 h2", "13 received"}, // the controller asks each second
+			{"capture stop", "packets"},
+		})
+		if bad := tshark(t, captured, false, "-Y", "_ws.malformed || tcp.checksum.status == 0 || tcp.analysis.flags"); bad != nil {
+			t.Errorf("tshark finds fault with:\n%s", strings.Join(bad, "\n"))
+		}
+		for name, filter := range map[string]string{
+			"PACKET_IN of a host":     "openflow_v4.type == 10 && openflow_v4.oxm.value_uint32 == 1",
+			"PACKET_IN of an NF":      "openflow_v4.type == 10 && openflow_v4.oxm.value_uint32 == 0x8001",
+			"FLOW_MOD to a service":   "openflow_v4.type == 14 && openflow_v4.action.output.port == 0x8001",
+			"statistics of a service": "openflow_v4.type == 19 && openflow_v4.port_stats.port_no == 0x8001",
+			"statistics of flows":     "openflow_v4.type == 19 && openflow_v4.flow_stats.priority == 10",
+		} {
+			if tshark(t, captured, false, "-Y", filter) == nil {
+				t.Errorf("the capture has no %s", name)
+			}
+		}
+		has(t, weft(t, u, 0, "openflow", captured), "nf1 → c0 OF1.3 PACKET_IN", "c0 → nf1 OF1.3 FLOW_MOD", "MULTIPART_REPLY")
+	})
+}
