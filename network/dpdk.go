@@ -95,7 +95,7 @@ func (n *Network) makeDPDK(switches []topo.PlannedSwitch) error {
 		if err := os.MkdirAll(n.ovsDir(), 0o700); err != nil { // where the sockets of all switches are
 			return fmt.Errorf("dpdk node %s: %w", sw.Name, err)
 		}
-		confined := n.env.Confine
+		confined := n.confinement(sw)
 		if confined != nil { // where its own sockets are, those of its controllers and of memif links
 			c := *confined
 			c.Writable = append(slices.Clone(c.Writable), n.dpdkDir(sw), n.ovsDir(), n.memifDir())
@@ -113,6 +113,28 @@ func (n *Network) makeDPDK(switches []topo.PlannedSwitch) error {
 		n.mu.Unlock()
 	}
 	return nil
+}
+
+// confinement says how the programs of a DPDK node are kept from changing the machine; nil: they are
+// not. NFs that are programs of a file's own are, unless the user trusts the file: what it names
+// runs in the namespaces of the manager, which then has no more to do with the machine than they.
+func (n *Network) confinement(sw topo.PlannedSwitch) *Confinement {
+	if n.env.Confine != nil || n.plan.Trusted || sw.DPDK.Manager != topo.ManagerWeft {
+		return n.env.Confine
+	}
+	var c *Confinement
+	for _, f := range sw.DPDK.NFs {
+		if f.Command == "" {
+			continue
+		}
+		if c == nil {
+			c = &Confinement{}
+		}
+		if f.Dir != "" && !slices.Contains(c.Readable, f.Dir) {
+			c.Readable = append(c.Readable, f.Dir)
+		}
+	}
+	return c
 }
 
 // dpdkDir is the directory of a node's own; sockets are in it, so its path is short.

@@ -170,6 +170,9 @@ func (n *Network) StopNF(ctx context.Context, name string, instance int, atOnce 
 	}
 	f := st.Instances[i]
 	return n.onNFs(name, fmt.Sprintf("NF %s@%d stopped", f.Name, f.Service), func(d *topo.DPDK) error {
+		if err := onlyOf(st, d, f); err != nil {
+			return err
+		}
 		k := slices.IndexFunc(d.NFs, func(o topo.NF) bool { return o.Name == f.Name && o.Service == f.Service })
 		if k < 0 {
 			return nil // somebody else started it
@@ -179,6 +182,19 @@ func (n *Network) StopNF(ctx context.Context, name string, instance int, atOnce 
 		}
 		return nil
 	}, func(b dpdkhost.Backend) error { return b.Stop(ctx, instance, atOnce) })
+}
+
+// onlyOf says which chain leads through the service of an instance that is its only one.
+func onlyOf(st *dpdkhost.State, d *topo.DPDK, f dpdkhost.Instance) error {
+	if slices.ContainsFunc(st.Instances, func(o dpdkhost.Instance) bool { return o.ID != f.ID && o.Service == f.Service }) {
+		return nil
+	}
+	for _, c := range d.Chains {
+		if slices.Contains(c.Services, f.Service) {
+			return fmt.Errorf("%s (%d) is the only instance of service %d, through which chain %s leads (%s); change the chain first: nf chain set %s …", f.Name, f.ID, f.Service, c.Name, c, c.Name)
+		}
+	}
+	return nil
 }
 
 func haveInstances(st *dpdkhost.State) string {
