@@ -121,7 +121,7 @@ type Instance struct {
 	Restarts int    `json:"restarts,omitempty"`
 	Fused    bool   `json:"fused,omitempty"` // it runs in the manager's process
 	Trust    string `json:"trust,omitempty"` // read-only or copy; "" for trusted
-	Log      string `json:"log,omitempty"`   // the file that has what its process wrote
+	Log      string `json:"log,omitempty"`   // what its process wrote: the name of one of the network's logs
 
 	Received   uint64 `json:"received"`
 	Sent       uint64 `json:"sent"`

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -96,7 +97,28 @@ func (n *Network) logPath(name string) string {
 	case LogServer, LogVSwitch:
 		return filepath.Join(n.ovsDir(), name+".log")
 	}
+	if nf := n.nfLogs()[name]; nf != "" {
+		return nf
+	}
 	return filepath.Join(n.env.Dir, "log", name)
+}
+
+// nfLogs are the files of what NFs wrote, by the names of these logs: NODE/NF-1.
+func (n *Network) nfLogs() map[string]string {
+	n.mu.Lock()
+	switches := n.plan.Switches
+	n.mu.Unlock()
+	logs := map[string]string{}
+	for _, sw := range switches {
+		if sw.DPDK == nil {
+			continue
+		}
+		files, _ := filepath.Glob(filepath.Join(n.dpdkDir(sw), "*.log"))
+		for _, f := range files {
+			logs[sw.Name+"/"+strings.TrimSuffix(filepath.Base(f), ".log")] = f
+		}
+	}
+	return logs
 }
 
 // Logs lists the logs that there are.
@@ -107,6 +129,7 @@ func (n *Network) Logs() []LogInfo {
 		names = append(names, name)
 	}
 	n.logs.mu.Unlock()
+	names = slices.AppendSeq(names, maps.Keys(n.nfLogs()))
 	slices.Sort(names[3:])
 	list := []LogInfo{}
 	for _, name := range names {

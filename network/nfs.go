@@ -42,6 +42,13 @@ func (n *Network) NFs(ctx context.Context, name string) (*dpdkhost.State, error)
 	if err != nil {
 		return nil, fmt.Errorf("dpdk node %s: %w", name, err)
 	}
+	for name, file := range n.nfLogs() {
+		for i := range st.Instances {
+			if st.Instances[i].Log == file {
+				st.Instances[i].Log = name
+			}
+		}
+	}
 	for i, p := range st.Ports { // as people call them
 		for _, f := range n.interfacesOf(name) {
 			if f.Port == p.Number {
