@@ -17,7 +17,7 @@ func TestDPDKNode(t *testing.T) {
 		has(t, r.ask("nf chain list"), "2→1", "monitor→bridge")
 		has(t, r.ask("h1 ping -c 3 -i 0.1 h2"), "3 received")
 		has(t, r.ask("nf stats"), "icmp 6")
-		has(t, r.ask("nf stop 1"), "no NF is in service 1")
+		has(t, r.ask("nf stop 1"), "is the only instance of service 1", "chain default")
 		r.ask("nf scale 1 2")
 		has(t, r.ask("nf list --json"), `"id":3`)
 		r.ask("nf flow add icmp drop")

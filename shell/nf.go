@@ -87,12 +87,23 @@ func nfOptions() []option {
 // NFOptions are the options of the command nf.
 func NFOptions() []Option { return exported(nfOptions()) }
 
-// NFWords are the first words of the actions on NFs.
-func NFWords() []string {
-	var words []string
+// NFWords are the words that may come after those before: the first of actions on NFs, the second
+// of those with two, and the NFs that can be started.
+func NFWords(before ...string) (words []string) {
+	if len(before) == 1 && before[0] == "start" {
+		for _, k := range topo.NFKinds() {
+			words = append(words, k.Name)
+		}
+		return words
+	}
 	for _, a := range nfActions() {
-		first, _, _ := strings.Cut(a.name, " ")
-		words = append(words, first)
+		first, second, two := strings.Cut(a.name, " ")
+		switch {
+		case len(before) == 0:
+			words = append(words, first)
+		case len(before) == 1 && two && first == before[0]:
+			words = append(words, second)
+		}
 	}
 	return slices.Compact(words)
 }
@@ -542,26 +553,11 @@ func completeNF(p *topo.Plan, words []string) []string {
 	} else if len(nodes) == 1 {
 		node = nodes[0]
 	}
-	firsts := func(prefix string) (list []string) {
-		for _, a := range nfActions() {
-			first, second, two := strings.Cut(a.name, " ")
-			switch {
-			case prefix == "":
-				list = append(list, first)
-			case two && first == prefix:
-				list = append(list, second)
-			}
-		}
-		slices.Sort(list)
-		return slices.Compact(list)
-	}
 	switch {
 	case len(words) == 0 && node == "":
-		return append(firsts(""), nodes...)
-	case len(words) == 0:
-		return firsts("")
-	case len(words) == 1:
-		return firsts(words[0])
+		return append(NFWords(), nodes...)
+	case len(words) < 2:
+		return NFWords(words...)
 	case len(words) == 2 && words[0] == "chain" && node != "":
 		var names []string
 		for _, chain := range p.Switch(node).DPDK.Chains {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -241,5 +242,16 @@ func TestNFNodes(t *testing.T) {
 		"2   nat     2        any   any   dead     0         0     0        0     0         -    -\n"
 	if out.String() != want {
 		t.Errorf("%swant\n%s", out.String(), want)
+	}
+}
+
+// What may come next is offered.
+func TestCompleteNF(t *testing.T) {
+	f := newFakeNetwork()
+	f.addDPDK()
+	for line, want := range map[string]string{"": "nf2", "nf1": "start", "nf1 chain": "set", "nf2 flow": "add", "nf1 start": "firewall", "chain": "delete", "start": "router"} {
+		if got := completeNF(f.state.Plan, strings.Fields(line)); !slices.Contains(got, want) {
+			t.Errorf("nf %s: %v has no %s", line, got, want)
+		}
 	}
 }

@@ -169,16 +169,22 @@ func completeNF(words []string) ([]string, cobra.ShellCompDirective) {
 	switch {
 	case len(words) == 0:
 		return append(shell.NFWords(), "help", "new"), cobra.ShellCompDirectiveNoFileComp
-	case len(words) == 1 && words[0] == "help":
-		var names []string
-		for _, f := range builtin.All() {
-			names = append(names, f.Name+"\t"+f.Summary)
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp
+	case len(words) == 1 && (words[0] == "start" || words[0] == "help"):
+		return builtinNFs(), cobra.ShellCompDirectiveNoFileComp
 	case len(words) == 1 && words[0] == "new":
 		return nil, cobra.ShellCompDirectiveFilterDirs
+	case len(words) == 1:
+		return shell.NFWords(words[0]), cobra.ShellCompDirectiveNoFileComp
 	}
 	return nil, cobra.ShellCompDirectiveNoFileComp
+}
+
+// builtinNFs lists the NFs that come with weft, for completion.
+func builtinNFs() (names []string) {
+	for _, f := range builtin.All() {
+		names = append(names, f.Name+"\t"+f.Summary)
+	}
+	return names
 }
 
 // nfHelp lists the NFs that come with weft, or explains one.
