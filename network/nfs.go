@@ -344,6 +344,14 @@ func (n *Network) changeNFs(ctx context.Context, name string, from, to *topo.DPD
 	for _, f := range from.NFs {
 		counts[nfKey(f)] += f.Instances
 	}
+	n.mu.Lock()
+	free := !n.plan.Trusted && !n.hosts[name].Confined()
+	n.mu.Unlock()
+	for _, f := range to.NFs {
+		if free && f.Command != "" && counts[nfKey(f)] == 0 {
+			return fmt.Errorf("NF %s is a program of the file's own, and what runs on this node is not kept from changing the machine; start it yourself (nf start %s --command …), or bring the network up anew", f.Name, f.Name)
+		}
+	}
 	for _, f := range to.NFs {
 		key := nfKey(f)
 		more := f.Instances - counts[key]

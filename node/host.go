@@ -210,6 +210,9 @@ func (h *Host) enter() (*ns.Place, error) {
 	return h.place, nil
 }
 
+// Confined reports whether all its programs are kept from changing the machine.
+func (h *Host) Confined() bool { return h.cfg.Confine != nil }
+
 // ConfinedPlace returns where those of the host's programs run that may change nothing of the
 // machine's, whatever others may.
 func (h *Host) ConfinedPlace() (*ns.Place, error) {
