@@ -17,11 +17,13 @@ import (
 	"weft/dpdkhost/shm"
 )
 
-// A chainCase is packets of 64 bytes that go round through NFs, all on one processor.
+// A chainCase is packets of 64 bytes that go round through NFs, all on one processor, or the NFs
+// apart on the second, where both spin.
 type chainCase struct {
 	flight int  // packets under way
 	nfs    int  // in the chain
 	fused  bool // in the manager's process
+	apart  bool
 	flows  int  // in the flow director, and of the packets
 	aim    float64
 	beside string // figures of the design's prototype, which had no pool, validation or statistics
@@ -31,9 +33,11 @@ type chainCase struct {
 // manager and its NFs used: what they have on a quiet machine, and nearly so beside others.
 func chainRates(ctx context.Context, b *bench) error {
 	for _, c := range []chainCase{
-		{16000, 1, false, 64, 40, "61"}, {16000, 2, false, 64, 28, "43.5"}, {16000, 3, false, 64, 18, "27.6"}, {16000, 4, false, 64, 15, "22.8"},
-		{16000, 1, true, 64, 100, "172"}, {16000, 4, true, 64, 0, "90"},
-		{128, 2, false, 64, 5, ""},
+		{flight: 16000, nfs: 1, flows: 64, aim: 40, beside: "61"}, {flight: 16000, nfs: 2, flows: 64, aim: 28, beside: "43.5"},
+		{flight: 16000, nfs: 3, flows: 64, aim: 18, beside: "27.6"}, {flight: 16000, nfs: 4, flows: 64, aim: 15, beside: "22.8"},
+		{flight: 16000, nfs: 1, fused: true, flows: 64, aim: 100, beside: "172"}, {flight: 16000, nfs: 4, fused: true, flows: 64, beside: "90"},
+		{flight: 128, nfs: 2, flows: 64, aim: 5},
+		{flight: 1, nfs: 1, flows: 64, apart: true},
 	} {
 		where := "processes"
 		if c.fused {
@@ -47,6 +51,11 @@ func chainRates(ctx context.Context, b *bench) error {
 				return fmt.Errorf("%s: %w", what, err)
 			}
 			rates, hops = append(rates, r.rate), append(hops, float64(r.hop)/1e3)
+		}
+		if c.apart {
+			p50 := median(hops)
+			b.row("hop to an NF on a processor of its own, p50", fmt.Sprintf("%.2f µs", p50), "≤ 1 µs", p50 <= 1)
+			continue
 		}
 		m, aim, measured := median(rates), "", fmt.Sprintf("%.1f Mpps", median(rates)/1e6)
 		if c.aim > 0 {
@@ -91,7 +100,11 @@ type chainResult struct {
 
 // runChain lets packets go round.
 func runChain(ctx context.Context, c chainCase, length time.Duration) (r chainResult, err error) {
-	m, err := manager.New(manager.Config{Frames: 32768})
+	config := manager.Config{Frames: 32768}
+	if c.apart {
+		config.Spin = time.Hour
+	}
+	m, err := manager.New(config)
 	if err != nil {
 		return r, err
 	}
@@ -108,7 +121,7 @@ func runChain(ctx context.Context, c chainCase, length time.Duration) (r chainRe
 	chain := manager.Chain{Name: manager.DefaultChain, Out: 1}
 	var processes []*exec.Cmd
 	for k := range c.nfs {
-		i := manager.Instance{Service: uint16(k + 1), Shared: true}
+		i := manager.Instance{Service: uint16(k + 1), Shared: !c.apart}
 		chain.Services = append(chain.Services, i.Service)
 		if c.fused {
 			if _, err := m.AttachFused(i, nf.Handler(sendOn)); err != nil {
@@ -123,7 +136,11 @@ func runChain(ctx context.Context, c chainCase, length time.Duration) (r chainRe
 		defer cmd.Wait()
 		defer cmd.Process.Kill()
 		var one unix.CPUSet
-		one.Set(0)
+		if c.apart {
+			one.Set(1)
+		} else {
+			one.Set(0)
+		}
 		if err := unix.SchedSetaffinity(cmd.Process.Pid, &one); err != nil {
 			return r, err
 		}

@@ -48,10 +48,10 @@ func measures() []measure {
 }
 
 func run(ctx context.Context, args []string) error {
-	if len(args) == 3 && args[0] == bridgeCommand { // started by this program
+	if len(args) == 4 && args[0] == bridgeCommand { // started by this program
 		small, _ := strconv.Atoi(args[1])
 		large, _ := strconv.Atoi(args[2])
-		return bridge(small, large)
+		return bridge(small, large, args[3] == "true")
 	}
 	var b bench
 	flags := flag.NewFlagSet("bench/nf", flag.ExitOnError)

@@ -283,7 +283,7 @@ func startBridge(m *manager.Manager, i manager.Instance) (*exec.Cmd, error) {
 	}
 	small, large := mem.Frames()
 	word, event := m.Bell().Files()
-	cmd := exec.Command("/proc/self/exe", bridgeCommand, fmt.Sprint(small), fmt.Sprint(large))
+	cmd := exec.Command("/proc/self/exe", bridgeCommand, fmt.Sprint(small), fmt.Sprint(large), fmt.Sprint(!i.Shared))
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
 	cmd.ExtraFiles = []*os.File{mem.File(), rings.File(), word, event}
 	cmd.Stderr = os.Stderr
@@ -291,8 +291,8 @@ func startBridge(m *manager.Manager, i manager.Instance) (*exec.Cmd, error) {
 	return cmd, cmd.Start()
 }
 
-// bridge is the NF: files 3 to 6 are memory, rings and bell.
-func bridge(small, large int) error {
+// bridge is the NF: files 3 to 6 are memory, rings and bell. With a processor of its own it spins.
+func bridge(small, large int, spin bool) error {
 	file := func(n uintptr) *os.File { return os.NewFile(n, fmt.Sprint("fd", n)) }
 	mem, err := shm.OpenMemory(file(3), small, large, false)
 	if err != nil {
@@ -309,7 +309,7 @@ func bridge(small, large int) error {
 	runtime.LockOSThread()
 	e := &nf.Edge{Memory: mem, Rings: rings, Bell: bell}
 	for {
-		if e.Turn(nf.Handler(sendOn)) == 0 {
+		if e.Turn(nf.Handler(sendOn)) == 0 && !spin {
 			bell.Ring()
 			rings.Receive.Wait(-1, nil)
 		}
