@@ -158,6 +158,7 @@ steps:
 func TestExitStatus(t *testing.T) {
 	u := ordinary()
 	const head = "topology: single,2\nsteps:\n"
+	const nfHead = "topology: {hosts: h1 h2, dpdk: {nf1: bridge}, links: [h1 -- nf1, nf1 -- h2]}\nsteps:\n"
 	for name, c := range map[string]struct {
 		file string
 		code int
@@ -171,6 +172,8 @@ func TestExitStatus(t *testing.T) {
 		"it takes too long":   {"timeout: 1s\n" + head + "  - wait: 1m\n", 3, "the trial took longer than 1 s"},
 		"a required check":    {head + "  - ping: h1 -> h2\n    expect: {received: 0}\n    required: true\n  - ping: h1 -> h2\n", 1, "skip"},
 		"a service not ready": {head + "  - start: {as: x, on: h1, command: sleep 100, ready: {tcp: 80}, wait: 300ms}\n", 3, "nothing listens at tcp port 80"},
+		"an NF counts other":  {nfHead + "  - ping: h1 -> h2\n  - nfstats: nf1 bridge\n    expect: {dropped: at least 1}\n", 1, "dropped is 0, expected at least 1"},
+		"an NF does not know": {nfHead + "  - nfstats: {node: nf1, nf: bridge, counter: clouds}\n", 3, `no counter "clouds"`},
 		"a command's own":     {"topology: {topo: \"single,2\", controllers: [{name: c0, kind: cmd, command: touch stolen}]}\nsteps: [{ping: h1 -> h2}]\n", 2, "--allow"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -94,6 +94,7 @@ func lookKinds() []Kind {
 		{"setup_p99", Time, "99th percentile of these times"},
 		{"setup_max", Time, "the longest of them"},
 	}
+	functions := functionQuantities()
 	return []Kind{
 		{
 			Name: "path", Doc: "send a packet from one host to another and see which nodes it crosses", Check: true,
@@ -118,6 +119,16 @@ func lookKinds() []Kind {
 			Name: "messages", Doc: "count the OpenFlow messages of a capture of control channels, which ends", Check: true, once: true,
 			New: func() Action { return &Messages{} }, Short: shortMessages, Usage: "name of the capture",
 			Quantities: messages, Default: []Expectation{mustExpect(messages, "count", "at least 1")},
+		},
+		{
+			Name: "nfstats", Doc: "look at the counters of an NF on a DPDK node, or of all", Check: true,
+			New: func() Action { return &FunctionStats{} }, Short: shortFunctionStats, Usage: "fw1 firewall",
+			Quantities: functions, Default: []Expectation{mustExpect(functions, "instances", "at least 1")},
+		},
+		{
+			Name: "nfnode", Doc: "look at the ports, drops and chains of a DPDK node", Check: true,
+			New: func() Action { return &NodeStats{} }, Short: shortNodeStats, Usage: "fw1",
+			Quantities: nodeQuantities(),
 		},
 	}
 }
@@ -173,6 +184,11 @@ func changeKinds() []Kind {
 		{
 			Name: "control", Doc: "delay or limit a control channel",
 			New: func() Action { return &Control{} },
+		},
+		{
+			Name: "nf", Doc: "start or stop NFs on a DPDK node, change its chains or flows, or ask an NF",
+			New: func() Action { return &Functions{} }, Short: shortFunctions, Usage: "fw1 chain default 1→3→2",
+			Quantities: []Quantity{{"output", Text, "what the NF answered (tell)"}},
 		},
 	}
 }

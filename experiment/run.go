@@ -303,10 +303,13 @@ func (r *runner) carryOut(ctx context.Context, j job, dir string) (err error) {
 	trial := newTrial(l.client, j.plan, dir, home, t, r.Report)
 	w := startWatch(inner, l.client, trial.started)
 	defer func() {
-		trial.close()
-		trial.listFiles()
 		ctx, cancel := context.WithTimeout(context.Background(), downTimeout)
 		defer cancel()
+		if l.ctx.Err() == nil { // the network is there yet
+			trial.keepFunctions(ctx)
+		}
+		trial.close()
+		trial.listFiles()
 		t.Fidelity = w.stop(ctx, trial.lost())
 	}()
 	go l.client.Events(inner, trial.networkEvent)
