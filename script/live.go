@@ -52,6 +52,7 @@ type Client interface {
 	Measurer
 	Builder
 	Operator
+	Functions
 }
 
 var _ Client = (*api.Client)(nil)

@@ -1,7 +1,6 @@
 package script
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -211,15 +210,11 @@ func newResult(of experiment.StepResult) (starlark.Value, error) {
 		r.values[name] = starlarkValue(v)
 	}
 	if of.Detail != nil {
-		text, err := json.Marshal(of.Detail)
+		detail, err := jsonValue(of.Detail)
 		if err != nil {
 			return nil, err
 		}
-		var detail any
-		if err := json.Unmarshal(text, &detail); err != nil {
-			return nil, err
-		}
-		r.values["detail"] = starlarkValue(detail)
+		r.values["detail"] = detail
 	}
 	return r, nil
 }

@@ -62,7 +62,7 @@ const (
 )
 
 func newWorld(b backend) *world {
-	w := &world{backend: b, networks: networkMethods(), nodes: newMethods(nodeMethods()...), switches: newMethods(append(nodeMethods(), switchMethods()...)...), wires: linkMethods(), ports: portMethods()}
+	w := &world{backend: b, networks: networkMethods(), nodes: newMethods(nodeMethods()...), switches: newMethods(slices.Concat(nodeMethods(), switchMethods(), functionMethods())...), wires: linkMethods(), ports: portMethods()}
 	w.net = &netObject{w: w}
 	switch b := b.(type) {
 	case *draft:
