@@ -154,6 +154,40 @@ steps:
 	})
 }
 
+// TestScriptNFs changes NFs by the methods of a script's node.
+func TestScriptNFs(t *testing.T) {
+	eachUser(t, func(t *testing.T, u user) {
+		dir := place(t, u, map[string]string{"x.star": `
+nf1 = net.addDPDK('nf1', ['bridge'])
+link(host('h1'), nf1)
+link(nf1, host('h2'))
+net.start()
+started = nf1.startNF({'name': 'monitor', 'service': 2, 'instances': 2})
+check('two started', len(started) == 2)
+nf1.setChain('default', ['monitor', 'bridge'])
+nf1.addFlow('arp,actions=chain:default')
+ping('h1', 'h2')
+check('the monitors saw the pings', sum([f['received'] for f in nf1.nfs() if f['name'] == 'monitor']) > 0)
+check('so did the flow', nf1.nfState()['flows'][0]['match'] == 'arp')
+check('an NF answers', 'talker' in nf1.tellNF('monitor', 'top'))
+nf1.deleteFlows()
+nf1.setChain('default', 'bridge')
+nf1.scaleNF('monitor', 1)
+nf1.stopNF('monitor')
+check('one is left', [f['name'] for f in nf1.nfs()] == ['bridge'])
+ping('h1', 'h2')
+nf1.stopNF('nat')
+`})
+		r := start(t, launch{user: u, args: []string{"run", filepath.Join(dir, "x.star"), "--out", filepath.Join(dir, "out")}})
+		if code := r.wait(); code != 3 || !strings.Contains(r.out()+r.err(), `stopNF: there is no NF or service "nat"`) {
+			t.Errorf("exit status %d", code)
+		}
+		if o := results(t, filepath.Join(dir, "out")); o.Totals.Passed != 7 || o.Totals.Checks != 7 {
+			t.Errorf("%+v", o)
+		}
+	})
+}
+
 // TestExitStatus holds what the end of weft run means.
 func TestExitStatus(t *testing.T) {
 	u := ordinary()
