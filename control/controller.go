@@ -65,11 +65,20 @@ type Controller struct {
 	ports []uint32    // scratch
 }
 
-// A host is an address in an island (graph).
+// A host is an address in an island (graph). Without padding it is hashed in one go.
 type host struct {
 	island uint64
-	mac    MAC
+	mac    [8]byte // the last two are 0
 }
+
+func hostOf(island uint64, mac MAC) (h host) {
+	h.island = island
+	copy(h.mac[:], mac[:])
+	return h
+}
+
+// address returns the host's MAC address.
+func (h host) address() MAC { return MAC(h.mac[:6]) }
 
 // A location is where a host is.
 type location struct {
@@ -263,7 +272,7 @@ func (c *Controller) deleteFlows() {
 func (c *Controller) deleteFlowsTo(h host) {
 	for _, d := range c.graph.switches {
 		if d.island == h.island {
-			c.deleteMatching(d, Match{Dst: h.mac})
+			c.deleteMatching(d, Match{Dst: h.address()})
 		}
 	}
 }
@@ -512,9 +521,9 @@ func (c *Controller) packetIn(d *datapath, p PacketIn) {
 	_, place := d.ports[p.InPort]
 	enters := t == nil && place
 	if enters {
-		c.learn(host{d.island, src}, location{d.dpid, p.InPort})
+		c.learn(hostOf(d.island, src), location{d.dpid, p.InPort})
 	}
-	if at, known := c.hosts[host{d.island, dst}]; known && c.forward(d, p, src, dst, at, enters) {
+	if at, known := c.hosts[hostOf(d.island, dst)]; known && c.forward(d, p, src, dst, at, enters) {
 		return
 	}
 	if t == nil || t.tree {
