@@ -39,7 +39,7 @@ func TestDPDKNode(t *testing.T) {
 		r.ask("del link h2 s1")
 		r.ask("add link h2 s1")
 		r.eventually("h1 ping -c 1 -W 1 h2", "1 received")
-		r.finish(1)                           // pings were lost
+		r.finish(1) // pings were lost
 	})
 }
 

@@ -24,7 +24,7 @@ type chainCase struct {
 	nfs    int  // in the chain
 	fused  bool // in the manager's process
 	apart  bool
-	flows  int  // in the flow director, and of the packets
+	flows  int // in the flow director, and of the packets
 	aim    float64
 	beside string // figures of the design's prototype, which had no pool, validation or statistics
 }

@@ -254,7 +254,7 @@ func (c *conn) tableStatistics() ([][]byte, error) {
 	b := []byte{0, 0, 0, 0}
 	if c.version == control.OpenFlow10 {
 		b = append(b, make([]byte, 32)...) // no name, which tools would show for its number
-		b = be.AppendUint32(b, 1<<22-1) // every field may be a wildcard
+		b = be.AppendUint32(b, 1<<22-1)    // every field may be a wildcard
 		b = be.AppendUint32(b, maxEntries)
 	}
 	b = be.AppendUint32(b, uint32(len(flows)))
