@@ -42,3 +42,30 @@ func TestDPDKProgram(t *testing.T) {
 		weft(t, u, 0, "run", file)
 	})
 }
+
+// Links of a DPDK program's come and go, and it is said that the program starts anew.
+func TestDPDKProgramLinks(t *testing.T) {
+	if _, err := exec.LookPath("dpdk-testpmd"); err != nil {
+		t.Skip("there is no dpdk-testpmd: apt-get install dpdk")
+	}
+	eachUser(t, func(t *testing.T, u user) {
+		file := filepath.Join(place(t, u, nil), "program.yaml")
+		text := "controllers: none\nhosts: h1 h2 h3\ndpdk:\n  s1:\n    manager: dpdk\n    portKind: packet\n" +
+			"    command: dpdk-testpmd {eal} -- --auto-start --forward-mode=io --no-mlockall --total-num-mbufs=16384\nlinks: [h1 -- s1, s1 -- h2]\n"
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		r := start(t, launch{user: u, prompt: true, args: []string{"--custom", file}})
+		r.ready()
+		r.eventually("h1 ping -c 1 -W 1 h2", "1 received")
+		r.ask("add link h3 s1")
+		r.expect("started anew, with 3 links")
+		r.eventually("h1 ping -c 1 -W 1 h2", "1 received")
+		r.ask("del link h3 s1")
+		r.expect("started anew, with 2 links")
+		r.eventually("h1 ping -c 1 -W 1 h2", "1 received")
+		r.in.Close()
+		r.wait() // 1, if a ping was lost
+		r.gone()
+	})
+}
