@@ -231,7 +231,17 @@ func (n *Network) managerConfig(sw topo.PlannedSwitch, targets []string) server.
 // startManager starts weft's own manager.
 func (n *Network) startManager(ctx context.Context, sw topo.PlannedSwitch, place *ns.Place, targets []string) (dpdkhost.Backend, *managerProcess, error) {
 	p := &managerProcess{started: time.Now(), ended: make(chan struct{})}
-	backend, err := server.Start(ctx, n.managerConfig(sw, targets), func(cmd *exec.Cmd) error {
+	config := n.managerConfig(sw, targets)
+	if n.env.Broker != nil {
+		outside, err := n.env.Broker.ListenNFs(ctx, sw.Device)
+		if err != nil { // what runs inside needs none
+			n.env.Log.Warn("NFs cannot be started outside", "node", sw.Name, "error", err)
+		} else {
+			config.Outside = outside
+			defer outside.Close()
+		}
+	}
+	backend, err := server.Start(ctx, config, func(cmd *exec.Cmd) error {
 		out := io.MultiWriter(n.log(sw.Name), &p.said)
 		cmd.Stdout, cmd.Stderr = out, out
 		cmd.Args[0] = "weft" // not the engine's name, which it would go by

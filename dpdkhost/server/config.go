@@ -15,6 +15,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -43,6 +44,10 @@ type Config struct {
 	Chains []topo.Chain `json:"chains,omitempty"`
 	// Rules are the flows to begin with, as in topo.DPDK.Flows.
 	Rules []string `json:"rules,omitempty"`
+	// Outside is a listening socket at which NFs connect that somebody else starts, where they do
+	// not see Dir; nil for none. Its process has it as the file outsideFD.
+	Outside    *os.File `json:"-"`
+	HasOutside bool     `json:"outside,omitempty"`
 	// OpenFlow, if not nil, lets controllers and programs steer the flow director.
 	OpenFlow *OpenFlow `json:"openflow,omitempty"`
 }

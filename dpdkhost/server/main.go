@@ -45,6 +45,9 @@ func Main() {
 	os.Exit(0)
 }
 
+// outsideFD is Config.Outside.
+const outsideFD = 4
+
 // readyFD is the pipe on which a manager says that it is ready: nothing and its end, or an
 // error's text.
 const readyFD = 3
@@ -57,6 +60,10 @@ func runManager(in io.Reader, log io.Writer) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	syscall.CloseOnExec(readyFD)
+	if c.HasOutside {
+		syscall.CloseOnExec(outsideFD)
+		c.Outside = os.NewFile(outsideFD, "outside")
+	}
 	pipe := os.NewFile(readyFD, "ready")
 	ready := false
 	err := Run(ctx, c, slog.New(slog.NewTextHandler(log, nil)), func() {
@@ -80,6 +87,7 @@ func Start(ctx context.Context, c Config, run func(*exec.Cmd) error) (*Client, e
 	if err := c.Validate(); err != nil {
 		return fail(err)
 	}
+	c.HasOutside = c.Outside != nil
 	text, err := json.Marshal(c)
 	if err != nil {
 		return fail(err)
@@ -93,6 +101,9 @@ func Start(ctx context.Context, c Config, run func(*exec.Cmd) error) (*Client, e
 	cmd.Args = []string{os.Args[0], managerCommand}
 	cmd.Stdin = bytes.NewReader(text)
 	cmd.ExtraFiles = []*os.File{w}
+	if c.HasOutside {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, c.Outside)
+	}
 	cmd.Env = os.Environ()
 	err = run(cmd)
 	w.Close()

@@ -99,6 +99,14 @@ func Run(ctx context.Context, c Config, log *slog.Logger, ready func()) (err err
 	}
 	go s.accept(nfs)
 	defer nfs.Close()
+	if c.Outside != nil {
+		l, err := net.FileListener(c.Outside)
+		if err != nil {
+			return errors.Join(fmt.Errorf("socket of NFs outside: %w", err), control.Close())
+		}
+		defer l.Close()
+		go s.accept(l.(*net.UnixListener))
+	}
 	defer s.closeInstances()
 	watching, stop := context.WithCancel(ctx)
 	defer stop()

@@ -39,6 +39,7 @@ type request struct {
 const (
 	opDial   = "dial"   // TCP connection to Addr
 	opListen = "listen" // TCP listener at Addr
+	opNFs    = "nfs"    // listener of packets at Addr.nf in the state directory, outside
 	opRun    = "run"    // process Argv; the descriptor is its output and, closed, its end
 	opLend   = "lend"   // a NIC, Argv[0], for the lent namespace; the descriptor is the lender's
 	opUplink = "uplink" // NAT for the lent namespace; the descriptor, closed, is its end
@@ -152,6 +153,13 @@ func (b *Broker) ListenTCP(ctx context.Context, addr string) (net.Listener, erro
 	}
 	defer r.fd.Close()
 	return net.FileListener(r.fd)
+}
+
+// ListenNFs listens for network functions that the user starts outside, at the socket NAME.nf in the
+// network's state directory as the user sees it.
+func (b *Broker) ListenNFs(ctx context.Context, name string) (*os.File, error) {
+	r, err := b.do(ctx, request{Op: opNFs, Addr: name})
+	return r.fd, err
 }
 
 // A Process runs in the user's own namespaces.
@@ -343,6 +351,8 @@ func (s *server) answer(q request) {
 		f, err = dial(ctx, q.Addr)
 	case opListen:
 		f, err = listen(ctx, q.Addr)
+	case opNFs:
+		f, err = s.state.listenNFs(q.Addr)
 	case opRun:
 		f, r.PID, err = s.run(q.Argv)
 	case opLend:

@@ -3,10 +3,12 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"sort"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -152,7 +154,40 @@ func removeState(base int, name string) error {
 	for _, f := range []string{socketFile, logFile, undoFile, lockFile} {
 		unix.Unlinkat(dir, f, 0)
 	}
+	if again, err := unix.Dup(dir); err == nil { // ReadDir closes it
+		list := os.NewFile(uintptr(again), name)
+		entries, _ := list.ReadDir(-1)
+		list.Close()
+		for _, e := range entries {
+			if strings.HasSuffix(e.Name(), nfSuffix) {
+				unix.Unlinkat(dir, e.Name(), 0)
+			}
+		}
+	}
 	return unix.Unlinkat(base, name, unix.AT_REMOVEDIR)
+}
+
+// nfSuffix ends the names of the sockets at which NF managers take NFs from outside.
+const nfSuffix = ".nf"
+
+// listenNFs makes such a socket.
+func (s *stateDir) listenNFs(name string) (*os.File, error) {
+	if name == "" || strings.ContainsAny(name, "/\x00") {
+		return nil, fmt.Errorf("%q is no name of a socket", name)
+	}
+	path := filepath.Join(s.path, name+nfSuffix)
+	os.Remove(path) // of a node of that name that is no more
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	l.SetUnlinkOnClose(false)
+	// The directory keeps others out; a container of another user's gets the socket alone.
+	if err := os.Chmod(path, 0o666); err != nil {
+		return nil, err
+	}
+	return l.File()
 }
 
 // SocketPath returns the API socket of a network of this user's.
