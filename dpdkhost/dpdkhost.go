@@ -119,9 +119,10 @@ type Instance struct {
 	Parent   int    `json:"parent,omitempty"` // the instance that it is a copy of (scale)
 	State    string `json:"state"`            // starting, running, draining, paused, dead
 	Restarts int    `json:"restarts,omitempty"`
-	Fused    bool   `json:"fused,omitempty"` // it runs in the manager's process
-	Trust    string `json:"trust,omitempty"` // read-only or copy; "" for trusted
-	Log      string `json:"log,omitempty"`   // what its process wrote: the name of one of the network's logs
+	Fused    bool   `json:"fused,omitempty"`  // it runs in the manager's process
+	Trust    string `json:"trust,omitempty"`  // read-only or copy; "" for trusted
+	Log      string `json:"log,omitempty"`    // what its process wrote: the name of one of the network's logs
+	Socket   string `json:"socket,omitempty"` // of an awaited one: where it finds the manager
 
 	Received   uint64 `json:"received"`
 	Sent       uint64 `json:"sent"`
@@ -144,6 +145,9 @@ type Instance struct {
 	// Counters that the NF itself shows.
 	Counters map[string]uint64 `json:"counters,omitempty"`
 }
+
+// Awaited is the state of an instance that somebody else is to start (topo.NF.Outside).
+const Awaited = "awaited"
 
 // Latency are percentiles.
 type Latency struct {

@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -86,6 +87,58 @@ func TestContainers(t *testing.T) {
 		r.note()
 		r.kill("keeper")
 		r.afterKill("keeper", false)
+	})
+}
+
+// An NF that somebody starts outside of the network is part of a chain.
+func TestNFOutside(t *testing.T) {
+	need(t, "gcc")
+	eachUser(t, func(t *testing.T, u user) {
+		dir := place(t, u, nil)
+		staticNF(t, u, dir)
+		r := start(t, launch{user: u, prompt: true, args: []string{"--switch", "dpdk", "--topo", "single,2"}})
+		r.ready()
+		_, socket, _ := strings.Cut(r.ask("nf start mine@2 --outside"), "WEFT_NF=")
+		socket, _, _ = strings.Cut(socket, " ")
+		r.ask("nf chain set default 2->1")
+		has(t, r.ask("h1 ping -c 1 -W 1 h2"), "0 received")
+		outside := func() *exec.Cmd {
+			cmd := exec.Command(filepath.Join(dir, "root", "nf"))
+			cmd.Env = []string{"WEFT_NF=" + socket, "WEFT_NF_NAME=mine", "WEFT_NF_SERVICE=2"}
+			cmd.Stderr = os.Stderr
+			cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+			if os.Geteuid() == 0 && !u.root() {
+				cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(u.uid), Gid: uint32(u.gid)}
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			return cmd
+		}
+		first := outside()
+		r.eventually("h1 ping -c 1 -W 1 h2", "1 received")
+		has(t, r.ask("nf"), "mine")
+		first.Process.Kill()
+		first.Wait()
+		r.eventually("h1 ping -c 1 -W 1 h2", "0 received")
+		second := outside()
+		r.eventually("h1 ping -c 1 -W 1 h2", "1 received")
+		r.ask("s1 pkill -9 -f nf-manager") // with which it ends
+		second.Wait()
+		var third *exec.Cmd // at the same socket, as soon as there is a manager
+		if !until(mostReady, func() bool {
+			third = outside()
+			if strings.Contains(r.ask("h1 ping -c 1 -W 1 h2"), "1 received") {
+				return true
+			}
+			third.Process.Kill()
+			third.Wait()
+			return false
+		}) {
+			t.Errorf("no NF from outside after the manager was started anew\n%s", r.transcript())
+		}
+		r.finish(1) // pings were lost
+		third.Wait()
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 
 	"weft/dpdkhost"
@@ -121,6 +122,9 @@ func (n *Network) StartNF(ctx context.Context, name string, f topo.NF) (started 
 		started, err = b.Start(ctx, f)
 		return err
 	})
+	if f.Outside && err == nil {
+		started = []dpdkhost.Instance{{Name: f.Name, Service: f.Service, State: dpdkhost.Awaited, Socket: filepath.Join(n.env.Dir, n.plan.Switch(name).Device+".nf")}}
+	}
 	return started, err
 }
 

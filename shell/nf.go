@@ -73,6 +73,7 @@ func nfOptions() []option {
 		{"--command", "COMMAND", "start: a program of your own"},
 		{"--image", "IMAGE", "start: in a container of this image of podman's"},
 		{"--rootfs", "DIRECTORY", "start: in a container that sees this directory as /"},
+		{"--outside", "", "start: await it in its service: you start it, wherever you like"},
 		{"--host", "HOST", "start: in the namespaces of this host of the network"},
 		{"--fused", "", "start: in the manager's own process"},
 		{"--read-only", "", "start: it cannot change packets"},
@@ -290,6 +291,7 @@ func nfStart(ctx context.Context, c *call, node string, words []string) error {
 	}
 	f.Command, f.Image, f.RootFS, f.Host = c.opts["--command"], c.opts["--image"], c.opts["--rootfs"], c.opts["--host"]
 	_, f.Fused = c.opts["--fused"]
+	_, f.Outside = c.opts["--outside"]
 	_, f.ReadOnly = c.opts["--read-only"]
 	_, f.Copy = c.opts["--copy"]
 	here, err := os.Getwd()
@@ -303,6 +305,10 @@ func nfStart(ctx context.Context, c *call, node string, words []string) error {
 	}
 	c.show(view{value: orEmpty(list), native: func(w io.Writer) {
 		for _, i := range list {
+			if i.State == dpdkhost.Awaited {
+				fmt.Fprintf(w, "%s is awaited in service %d: start it with WEFT_NF=%s WEFT_NF_SERVICE=%d\n", i.Name, i.Service, i.Socket, i.Service)
+				continue
+			}
 			fmt.Fprintf(w, "%s runs as instance %d of service %d\n", i.Name, i.ID, i.Service)
 		}
 	}})

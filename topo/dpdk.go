@@ -62,6 +62,8 @@ type NF struct {
 	RootFS string `json:"rootfs,omitempty"`
 	// Host is a host of the network in whose namespaces it runs.
 	Host string `json:"host,omitempty"`
+	// Outside says that somebody else starts it, where they like: its service awaits it.
+	Outside bool `json:"outside,omitempty"`
 	// Service is the number that chains know it by, from 1; by default the one after the NF
 	// before it.
 	Service int `json:"service,omitempty"`
@@ -314,6 +316,10 @@ func (n NF) check(m NFManager) error {
 		return fmt.Errorf("%s: a fused NF is in the manager's own process; leave readOnly and copy out", n.Name)
 	case n.Fused && (n.Contained() || n.Host != ""):
 		return fmt.Errorf("%s: a fused NF is in the manager's own process; leave fused out, or image, rootfs and host", n.Name)
+	case n.Outside && (n.Contained() || n.Host != "" || n.Command != "" || n.Fused || n.Core != 0 || n.Copy || len(n.Args) > 0 || n.Instances != 1 || n.Restart != restartWords[0]):
+		return fmt.Errorf("%s: somebody else starts what is outside, as they like and as many as they like; leave all but name and service out", n.Name)
+	case n.Outside && m != ManagerWeft:
+		return fmt.Errorf("%s: only weft's own manager takes NFs from outside; leave outside out, or write manager weft", n.Name)
 	case n.Image != "" && n.RootFS != "":
 		return fmt.Errorf("%s: a container has an image or a rootfs, not both", n.Name)
 	case strings.HasPrefix(n.Image, "-") || strings.ContainsAny(n.Image, " \t\n"):
@@ -327,13 +333,16 @@ func (n NF) check(m NFManager) error {
 	case m == ManagerONVM && (n.Fused || n.ReadOnly || n.Copy || n.OnDeath != deathWords[0] || n.Weight != 1):
 		return fmt.Errorf("%s: OpenNetVM has no fused, readOnly, copy, onDeath and weight; leave them out or write manager weft", n.Name)
 	}
-	if m == ManagerWeft && n.Command == "" && !n.Contained() {
+	if m == ManagerWeft && n.Builtin() {
 		if _, err := FindNFKind(n.Name); err != nil {
 			return fmt.Errorf("%w (one of your own needs command, the program to run)", err)
 		}
 	}
 	return nil
 }
+
+// Builtin reports whether the NF comes with weft.
+func (n NF) Builtin() bool { return n.Command == "" && !n.Contained() && !n.Outside }
 
 // Contained reports whether the NF runs in a container.
 func (n NF) Contained() bool { return n.Image != "" || n.RootFS != "" }

@@ -78,6 +78,7 @@ func (n NF) details() string {
 	add(n.Image != "", "image %s", n.Image)
 	add(n.RootFS != "", "rootfs %s", n.RootFS)
 	add(n.Host != "", "on %s", n.Host)
+	add(n.Outside, "outside")
 	add(n.Instances != 1, "×%d", n.Instances)
 	add(n.Weight != 1, "weight %d", n.Weight)
 	add(n.Core != 0, "core %d", n.Core)

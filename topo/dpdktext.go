@@ -74,7 +74,7 @@ func (n NF) Brief() bool {
 func equalNF(a, b NF) bool {
 	args := slices.Equal(a.Args, b.Args)
 	a.Args, b.Args = nil, nil
-	return args && a.Name == b.Name && a.Command == b.Command && a.Dir == b.Dir && a.Image == b.Image && a.RootFS == b.RootFS && a.Host == b.Host && a.Service == b.Service && a.Instances == b.Instances &&
+	return args && a.Name == b.Name && a.Command == b.Command && a.Dir == b.Dir && a.Image == b.Image && a.RootFS == b.RootFS && a.Host == b.Host && a.Outside == b.Outside && a.Service == b.Service && a.Instances == b.Instances &&
 		a.Weight == b.Weight && a.Core == b.Core && a.Fused == b.Fused && a.ReadOnly == b.ReadOnly && a.Copy == b.Copy &&
 		a.Restart == b.Restart && a.OnDeath == b.OnDeath
 }

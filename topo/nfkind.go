@@ -61,7 +61,7 @@ func FindNFKind(name string) (NFKind, error) {
 
 // kind is what is known of an NF; nothing of a program of the user's.
 func (n NF) kind() NFKind {
-	if n.Command != "" || n.Contained() {
+	if !n.Builtin() {
 		return NFKind{Name: n.Name}
 	}
 	k, _ := FindNFKind(n.Name) // others are refused elsewhere

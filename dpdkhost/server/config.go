@@ -168,7 +168,7 @@ func validateNF(f topo.NF) error {
 	if f.OnDeath != "" && f.OnDeath != onDeathMove && f.OnDeath != onDeathDrop {
 		return fail("on death %q: write %s or %s", f.OnDeath, onDeathMove, onDeathDrop)
 	}
-	if f.Command == "" && f.Image == "" {
+	if f.Builtin() {
 		_, err := builtin.Find(f.Name)
 		return err
 	}

@@ -70,6 +70,9 @@ func (s *server) start(ctx context.Context, f topo.NF) (list []*instance, err er
 	if err := validateNF(f); err != nil {
 		return nil, err
 	}
+	if f.Outside {
+		return nil, nil // who starts it says which service it is
+	}
 	for range max(1, f.Instances) {
 		var i *instance
 		if i, err = s.add(f); err == nil {

@@ -320,7 +320,7 @@ func (s store) arguments() []string {
 
 // arguments are podman's command and what comes after it.
 func (c *container) arguments(network, socket, rootfs string) []string {
-	args := []string{"run", "--rm", "--pull", "never", "--log-driver", "none", "--cgroups", "disabled", "--network", network,
+	args := []string{"run", "--rm", "--pull", "never", "--log-driver", "none", "--cgroups", "disabled", "--ulimit", "host", "--network", network,
 		// Their profiles and labels would be the machine's, and so would stay.
 		"--security-opt", "apparmor=unconfined", "--security-opt", "label=disable",
 		// A devpts needs a group that an ordinary user's namespace may not have.

@@ -224,7 +224,7 @@ func (b beside) nf(n topo.NF) (topo.NF, error) {
 			errs = append(errs, fmt.Errorf("--%s: %w", f.Flag, err))
 		}
 	}
-	if b.NF != nil && n.Command == "" && !n.Contained() {
+	if b.NF != nil && n.Builtin() {
 		errs = append(errs, b.NF(n))
 	}
 	dir, err := filepath.Abs(b.dir)

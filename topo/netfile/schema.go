@@ -267,6 +267,7 @@ nf.command a program of your own, a shell command; in a container: words, withou
 nf.dir the directory in which the command runs (that of this file)
 nf.image an image of podman's on this machine: the NF runs in a container of it
 nf.rootfs the directory that a container of its own sees as /
+nf.outside somebody else starts it, by hand or in a container of docker's
 nf.host the host of the network in whose namespaces it runs
 nf.service the number by which chains know it (the one after the NF before it)
 nf.instances how many share the service's flows (1)
