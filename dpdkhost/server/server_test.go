@@ -148,6 +148,11 @@ func tryStart(t *testing.T, c Config) (*lab, error) {
 		return nil
 	})
 	if err != nil {
+		select {
+		case <-l.done:
+			err = fmt.Errorf("%w (%v)\n%s", err, l.cmd.ProcessState, l.log.String())
+		case <-time.After(patience):
+		}
 		return nil, err
 	}
 	t.Cleanup(func() {
