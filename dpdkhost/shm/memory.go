@@ -9,7 +9,6 @@
 package shm
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"syscall"
@@ -82,7 +81,7 @@ const hugePage = 2 << 20
 // mapPages maps a file and has its pages there; those of a large file on huge pages if the kernel
 // can (transparent ones need no rights): to find a page's address costs as much as a packet.
 func mapPages(f *os.File, size, prot int) (m mapping, err error) {
-	if size < hugePage {
+	if size < hugePage || onHuge(f) { // the kernel itself finds such a place for a file of hugetlbfs
 		m.data, err = syscall.Mmap(int(f.Fd()), 0, size, prot, syscall.MAP_SHARED|syscall.MAP_POPULATE)
 		m.reserved = m.data
 		return m, err
@@ -96,7 +95,9 @@ func mapPages(f *os.File, size, prot int) (m mapping, err error) {
 	m.data = m.reserved[skip : skip+size : skip+size]
 	at := uintptr(unsafe.Pointer(unsafe.SliceData(m.data)))
 	if _, _, errno := syscall.Syscall6(syscall.SYS_MMAP, at, uintptr(size), uintptr(prot), syscall.MAP_SHARED|syscall.MAP_FIXED|syscall.MAP_POPULATE, f.Fd(), 0); errno != 0 {
-		return m, errors.Join(errno, m.unmap())
+		// What was reserved stays so: the kernel may have left a hole in it, in which there may be
+		// memory of another thread's by now.
+		return m, errno
 	}
 	const collapse = 25 // madvise(2), Linux 6.1: package syscall is older. Refused: it is slower.
 	syscall.Madvise(m.data, collapse)
@@ -110,10 +111,12 @@ func (m *Memory) File() *os.File { return m.file }
 func (m *Memory) Frames() (small, large int) { return int(m.small), int(m.large) }
 
 // Huge reports whether the memory lies on huge pages of hugetlbfs.
-func (m *Memory) Huge() bool {
+func (m *Memory) Huge() bool { return onHuge(m.file) }
+
+func onHuge(f *os.File) bool {
 	var s syscall.Statfs_t
 	const hugetlbfs = 0x958458f6
-	return syscall.Fstatfs(int(m.file.Fd()), &s) == nil && uint32(s.Type) == hugetlbfs
+	return syscall.Fstatfs(int(f.Fd()), &s) == nil && uint32(s.Type) == hugetlbfs
 }
 
 // place returns where a frame begins and how large it is; 0, 0 if there is none such.
