@@ -247,7 +247,7 @@ func TestGuestNICs(t *testing.T) {
 		was := g.look()
 		has(t, was, "198.51.100.0/24 via 192.0.2.2")
 		r := g.up("hosts: [h1, h2]\ndpdk:\n  nf1: bridge\n  nf2:\n    manager: dpdk\n    nics: [\"" + secondNIC + "\"]\n    hugepages: 32\n" +
-			"    command: dpdk-testpmd {eal} -- --forward-mode=io --auto-start --total-num-mbufs=4096\n" +
+			"    command: dpdk-testpmd {eal} -- --forward-mode=io --auto-start --total-num-mbufs=16384\n" +
 			"links: [h1 -- nf1, nf1 -- hw:eth0: {force: true}, h2 -- nf2]\n")
 		g.ping()
 		has(t, g.weft(0, "nf", "stats", "guest", "nf1"), "xdp")
