@@ -118,11 +118,8 @@ func (s *server) watchInterfaces(ctx context.Context) error {
 	updates := make(chan netlink.LinkUpdate, 64)
 	err := netlink.LinkSubscribeWithOptions(updates, ctx.Done(), netlink.LinkSubscribeOptions{
 		ReceiveBufferSize: interfaceBuffer,
-		ErrorCallback: func(err error) {
-			if ctx.Err() == nil {
-				s.log.Warn("the manager does not notice any more when interfaces of its ports vanish", "error", err)
-			}
-		},
+		// Not the end of it, as a rule: of messages that are not the kernel's it tells too.
+		ErrorCallback: func(err error) { s.log.Debug("interfaces", "error", err) },
 	})
 	if err != nil {
 		return err
@@ -130,6 +127,9 @@ func (s *server) watchInterfaces(ctx context.Context) error {
 	go func() {
 		for u := range updates {
 			s.interfaceChanged(u)
+		}
+		if ctx.Err() == nil {
+			s.log.Warn("the manager does not notice any more when interfaces of its ports vanish: the kernel's messages ended")
 		}
 	}()
 	return nil
