@@ -147,7 +147,7 @@ func tryStart(t *testing.T, c Config) (*lab, error) {
 		go func() { l.done <- cmd.Wait() }()
 		return nil
 	})
-	if err != nil {
+	if err != nil && l.cmd != nil { // else nothing was started
 		select {
 		case <-l.done:
 			err = fmt.Errorf("%w (%v)\n%s", err, l.cmd.ProcessState, l.log.String())
