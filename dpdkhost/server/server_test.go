@@ -147,7 +147,10 @@ func tryStart(t *testing.T, c Config) (*lab, error) {
 		go func() { l.done <- cmd.Wait() }()
 		return nil
 	})
-	if err != nil && l.cmd != nil { // else nothing was started
+	if err != nil {
+		if l.cmd == nil {
+			return nil, err // nothing was started
+		}
 		select {
 		case <-l.done:
 			err = fmt.Errorf("%w (%v)\n%s", err, l.cmd.ProcessState, l.log.String())
