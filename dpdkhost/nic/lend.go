@@ -144,7 +144,7 @@ func (r Root) addressOf(dev netlink.Link) string {
 
 // interfaceNames lists what could be lent.
 func interfaceNames(h *netlink.Handle) (names []string) {
-	links, err := h.LinkList()
+	links, err := whole(h.LinkList)
 	if err != nil {
 		return nil
 	}
@@ -292,7 +292,7 @@ func (l *Lent) here() bool {
 
 // in finds the interface by its alias; nil if it is not there.
 func (l *Lent) in(h *netlink.Handle) (netlink.Link, error) {
-	links, err := h.LinkList()
+	links, err := whole(h.LinkList)
 	if err != nil {
 		return nil, err
 	}

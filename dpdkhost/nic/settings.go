@@ -69,7 +69,7 @@ func readSettings(h *netlink.Handle, dev netlink.Link) (Settings, error) {
 		}
 		s.Master = master.Attrs().Name
 	}
-	addresses, err := h.AddrList(dev, netlink.FAMILY_ALL)
+	addresses, err := whole(func() ([]netlink.Addr, error) { return h.AddrList(dev, netlink.FAMILY_ALL) })
 	if err != nil {
 		return s, fmt.Errorf("addresses of %s: %w", a.Name, err)
 	}
@@ -97,7 +97,9 @@ func readSettings(h *netlink.Handle, dev netlink.Link) (Settings, error) {
 func readRoutes(h *netlink.Handle, index int) (list []Route, err error) {
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		// With a filter for the table (any), those of all tables come.
-		routes, err := h.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC, LinkIndex: index}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_OIF)
+		routes, err := whole(func() ([]netlink.Route, error) {
+			return h.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC, LinkIndex: index}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_OIF)
+		})
 		if err != nil {
 			return nil, fmt.Errorf("routes: %w", err)
 		}

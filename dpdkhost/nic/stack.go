@@ -32,7 +32,7 @@ func ReadStack() (Stack, error) {
 
 func readStack(h *netlink.Handle) (Stack, error) {
 	s := Stack{Addresses: map[string][]string{}, DefaultRoute: map[string]bool{}, Upper: map[string][]string{}, Up: map[string]bool{}, XDP: map[string]bool{}, Devices: map[string][]Interface{}}
-	links, err := h.LinkList()
+	links, err := whole(h.LinkList)
 	if err != nil {
 		return s, fmt.Errorf("network interfaces: %w", err)
 	}
@@ -53,7 +53,7 @@ func readStack(h *netlink.Handle) (Stack, error) {
 		if a.ParentDev != "" {
 			s.Devices[a.ParentDev] = append(s.Devices[a.ParentDev], Interface{Name: a.Name, MAC: a.HardwareAddr.String(), State: a.OperState.String(), Up: s.Up[a.Name]})
 		}
-		list, err := h.AddrList(l, netlink.FAMILY_ALL)
+		list, err := whole(func() ([]netlink.Addr, error) { return h.AddrList(l, netlink.FAMILY_ALL) })
 		if err != nil {
 			return s, fmt.Errorf("addresses of %s: %w", a.Name, err)
 		}
@@ -64,7 +64,7 @@ func readStack(h *netlink.Handle) (Stack, error) {
 		}
 	}
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := h.RouteList(nil, family)
+		routes, err := whole(func() ([]netlink.Route, error) { return h.RouteList(nil, family) })
 		if err != nil {
 			return s, fmt.Errorf("routes: %w", err)
 		}
