@@ -129,7 +129,7 @@ func runChain(ctx context.Context, c chainCase, length time.Duration) (r chainRe
 			}
 			continue
 		}
-		cmd, err := startBridge(m, i)
+		cmd, err := startBridge(m, i, c.apart)
 		if err != nil {
 			return r, err
 		}

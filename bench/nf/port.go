@@ -252,7 +252,7 @@ func (c contender) weft(ctx context.Context, bed *bed) (stop func() error, err e
 	}
 	switch c.nf {
 	case inProcess:
-		process, err = startBridge(m, manager.Instance{Service: 1})
+		process, err = startBridge(m, manager.Instance{Service: 1}, false)
 	case fused:
 		_, err = m.AttachFused(manager.Instance{Service: 1}, nf.Handler(sendOn))
 	}
@@ -276,14 +276,14 @@ func (c contender) weft(ctx context.Context, bed *bed) (stop func() error, err e
 // bridgeCommand makes this program an NF that sends each packet on.
 const bridgeCommand = "bridge-nf"
 
-func startBridge(m *manager.Manager, i manager.Instance) (*exec.Cmd, error) {
+func startBridge(m *manager.Manager, i manager.Instance, spin bool) (*exec.Cmd, error) {
 	_, rings, mem, err := m.Attach(i, 0)
 	if err != nil {
 		return nil, err
 	}
 	small, large := mem.Frames()
 	word, event := m.Bell().Files()
-	cmd := exec.Command("/proc/self/exe", bridgeCommand, fmt.Sprint(small), fmt.Sprint(large), fmt.Sprint(!i.Shared))
+	cmd := exec.Command("/proc/self/exe", bridgeCommand, fmt.Sprint(small), fmt.Sprint(large), fmt.Sprint(spin))
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
 	cmd.ExtraFiles = []*os.File{mem.File(), rings.File(), word, event}
 	cmd.Stderr = os.Stderr
